@@ -1,0 +1,269 @@
+"""Tailing: one hub per process. For each session that someone here watches it keeps the newest frames, wakes readers.
+
+A reader is a cursor. It registers, then reads, then waits; what the ring does not hold it pages from the table. Events
+enter a ring only in seq order: those of this process right after their commit, all others by one query for all
+watched sessions, hinted by wake-ups and paced by a poll that needs no hint.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple
+from uuid import UUID
+
+from graph.eventlog.errors import LogError
+from graph.eventlog.events import ENDS, Event
+
+logger = logging.getLogger(__name__)
+RING_MAX_FRAMES = 256
+PAGE_EVENTS = 256
+IDLE_POLL_SECONDS = 1.0
+FAILED_READ_PAUSE_SECONDS = 0.25
+
+Read = Callable[[dict[UUID, int], int], Awaitable[list[Event]]]
+
+
+class Frame(NamedTuple):
+    """One event as SSE bytes. `ends` tells a turn's terminal event."""
+
+    seq: int
+    ends: bool
+    data: bytes
+
+
+class Watch:
+    """What the hub keeps for one session while it has readers. `head` is the newest seq in order, None before the first
+    read; the ring holds the frames up to `head`, without a hole."""
+
+    def __init__(self, session_id: UUID) -> None:
+        self.session_id = session_id
+        self.readers = 0
+        self.head: int | None = None
+        self.floor = 0  # the ring holds every frame with floor < seq ≤ head
+        self.ring: deque[Frame] = deque()
+        self.active = True
+        self.next_poll = 0.0
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def begin(self, head: int, active: bool) -> None:
+        """The first reader says where the log stood; everything newer comes through the hub."""
+        if self.head is None:
+            self.head = self.floor = head
+            self.active = active
+
+    def push(self, frame: Frame) -> None:
+        self.ring.append(frame)
+        self.head = frame.seq
+        self.active = not frame.ends
+        if len(self.ring) > RING_MAX_FRAMES:
+            self.floor = self.ring.popleft().seq
+        self.wake()
+
+    def after(self, cursor: int) -> list[Frame] | None:
+        """The ring's frames after the cursor, or None when the ring does not reach back that far."""
+        if self.head is None or cursor < self.floor:
+            return None
+        if cursor >= self.head:
+            return []
+        behind = []
+        for frame in reversed(self.ring):
+            if frame.seq <= cursor:
+                break
+            behind.append(frame)
+        return behind[::-1]
+
+    def wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    async def changed(self, timeout: float) -> None:
+        """Returns at the next push, or after `timeout` seconds."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await asyncio.wait((waiter,), timeout=timeout)
+        finally:
+            self._waiters.discard(waiter)
+
+
+class Reader:
+    """One client's place in a session. It holds no database connection while it waits."""
+
+    def __init__(self, hub: "Hub", watch: Watch, cursor: int) -> None:
+        self._hub, self._watch, self.cursor = hub, watch, cursor
+
+    @property
+    def session_id(self) -> UUID:
+        return self._watch.session_id
+
+    async def next(self, timeout: float) -> list[Frame]:
+        """The next frames in order, one at least, or none after `timeout` seconds, a `wake`, or when the hub drains."""
+        frames = await self._ready()
+        if not frames and not self._hub.draining:
+            await self._watch.changed(timeout)
+            frames = await self._ready()
+        if frames:
+            self.cursor = frames[-1].seq
+        return frames
+
+    async def _ready(self) -> list[Frame]:
+        frames = self._watch.after(self.cursor)
+        return await self._hub.page(self._watch.session_id, self.cursor) if frames is None else frames
+
+
+class Hub:
+    """`encode` makes a frame's bytes; `poll_seconds` paces the look for other replicas' events while a turn runs."""
+
+    def __init__(self, read: Read, encode: Callable[[Event], bytes], poll_seconds: float) -> None:
+        self._read, self._encode, self.poll_seconds = read, encode, poll_seconds
+        self._watches: dict[UUID, Watch] = {}
+        self._pages: dict[tuple[UUID, int], asyncio.Task[list[Frame]]] = {}
+        self._hinted: set[UUID] = set()
+        self._wanted = asyncio.Event()
+        self.draining = False
+        self.polls = 0
+
+    @property
+    def readers(self) -> int:
+        return sum(watch.readers for watch in self._watches.values())
+
+    @contextmanager
+    def watch(self, session_id: UUID) -> Iterator[Watch]:
+        """Registers interest; from here on nothing that is committed can be missed."""
+        watch = self._watches.setdefault(session_id, Watch(session_id))
+        watch.readers += 1
+        self._wanted.set()
+        try:
+            yield watch
+        finally:
+            watch.readers -= 1
+            if not watch.readers:
+                self._watches.pop(session_id, None)
+
+    def reader(self, watch: Watch, head: int, cursor: int, *, active: bool) -> Reader:
+        """A reader from `cursor`; `head` is the session's newest seq, read after the watch was registered."""
+        watch.begin(head, active)
+        return Reader(self, watch, cursor)
+
+    def publish(self, events: Iterable[Event]) -> None:
+        """Rows that this process has just committed."""
+        for event in events:
+            watch = self._watches.get(event.session_id)
+            if watch is not None:
+                self._offer(watch, event, own=True)
+
+    def hint(self, sessions: Iterable[UUID]) -> None:
+        """These logs may have grown. A hint carries nothing and may be lost without harm."""
+        hinted = [session for session in sessions if session in self._watches]
+        if hinted:
+            self._hinted.update(hinted)
+            self._wanted.set()
+
+    def wake(self, session_id: UUID) -> None:
+        """Ends the wait of a session's readers once, without an event: the session may be gone."""
+        watch = self._watches.get(session_id)
+        if watch is not None:
+            watch.wake()
+
+    def drain(self) -> None:
+        """Ends every reader's wait for good, so that clients come back elsewhere."""
+        self.draining = True
+        for watch in self._watches.values():
+            watch.wake()
+
+    async def page(self, session_id: UUID, cursor: int) -> list[Frame]:
+        """From the table. Readers who come at once share a read: pages begin at multiples of PAGE_EVENTS."""
+        place = (session_id, cursor - cursor % PAGE_EVENTS)
+        while True:
+            joined = place in self._pages
+            frames = await asyncio.shield(self._pages[place] if joined else self._begin_page(place))
+            behind = [frame for frame in frames if frame.seq > cursor]
+            if behind or not joined:  # what one joins may have been read before one's own next event
+                return behind
+
+    def _begin_page(self, place: tuple[UUID, int]) -> asyncio.Task[list[Frame]]:
+        async def read() -> list[Frame]:
+            session_id, start = place
+            return [self._frame(event) for event in await self._read({session_id: start}, PAGE_EVENTS)]
+
+        def end(task: asyncio.Task[list[Frame]]) -> None:
+            del self._pages[place]
+            if not task.cancelled():
+                task.exception()  # those who wait for it get it; perhaps they have all gone
+
+        task = self._pages[place] = asyncio.create_task(read(), name="page")
+        task.add_done_callback(end)
+        return task
+
+    def _frame(self, event: Event) -> Frame:
+        return Frame(event.seq, event.type in ENDS, self._encode(event))
+
+    def _offer(self, watch: Watch, event: Event, *, own: bool = False) -> None:
+        """Pushes the event if it is the next one; else the table is asked. What was read from the table is in order,
+        and may jump only where pruned tokens were (law 9)."""
+        if watch.head is None or event.seq <= watch.head:
+            return
+        if own and event.seq != watch.head + 1:
+            self.hint([watch.session_id])
+            return
+        watch.push(self._frame(event))
+        if own:
+            watch.next_poll = asyncio.get_running_loop().time() + IDLE_POLL_SECONDS
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Hub"]:
+        task = asyncio.create_task(self._run(), name="hub")
+        try:
+            yield self
+        finally:
+            self.drain()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wait()
+            due = self._due()
+            if due:
+                await self._fetch(due)
+
+    async def _wait(self) -> None:
+        """Until a hint, or until the next poll is due; for ever while nobody watches."""
+        now = asyncio.get_running_loop().time()
+        next_poll = min((watch.next_poll for watch in self._watches.values()), default=None)
+        try:
+            async with asyncio.timeout(None if next_poll is None else max(0.0, next_poll - now)):
+                await self._wanted.wait()
+        except TimeoutError:
+            pass
+        self._wanted.clear()
+
+    def _due(self) -> dict[UUID, Watch]:
+        now = asyncio.get_running_loop().time()
+        hinted, self._hinted = self._hinted, set()
+        due = {}
+        for session_id, watch in self._watches.items():
+            if watch.head is None:
+                watch.next_poll = now + self.poll_seconds
+            elif session_id in hinted or watch.next_poll <= now:
+                watch.next_poll = now + (self.poll_seconds if watch.active else IDLE_POLL_SECONDS)
+                due[session_id] = watch
+        return due
+
+    async def _fetch(self, due: dict[UUID, Watch]) -> None:
+        self.polls += 1
+        try:
+            events = await self._read({s: watch.head or 0 for s, watch in due.items()}, PAGE_EVENTS)
+        except LogError as error:
+            logger.warning("tail read failed, again in %.2f s: %s", FAILED_READ_PAUSE_SECONDS, error.code)
+            await asyncio.sleep(FAILED_READ_PAUSE_SECONDS)
+            return
+        counts: dict[UUID, int] = {}
+        for event in events:
+            counts[event.session_id] = counts.get(event.session_id, 0) + 1
+            self._offer(due[event.session_id], event)
+        self.hint(session for session, count in counts.items() if count == PAGE_EVENTS)

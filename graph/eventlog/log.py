@@ -1,0 +1,274 @@
+"""The log's short transactions: start, claim, take over, cancel, end, read, fold.
+
+Appends of a running turn do not come this way; they go through the process's one `Writer`.
+"""
+
+import select
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import AsyncConnection, IsolationLevel
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from graph.eventlog import errors
+from graph.eventlog.events import CancelReason, Event, TurnStatus, encode_data, timestamp
+from graph.eventlog.queries import query
+from graph.eventlog.snapshot import Snapshot, fold
+
+Row = dict[str, Any]
+Pool = AsyncConnectionPool[AsyncConnection[Row]]
+TITLE_MAX_CHARACTERS = 80
+CANCEL_LOCK_TIMEOUT_SECONDS = 3
+POOL_TIMEOUT_SECONDS = 5
+PREPARE_THRESHOLD = 5  # executions; never behind PgBouncer in transaction mode
+
+
+class Turn(NamedTuple):
+    """A turn's row as `start` leaves it. `first_seq` is the seq of its `turn_started`."""
+
+    session_id: UUID
+    turn_id: UUID
+    first_seq: int
+    status: TurnStatus
+    created: bool
+
+
+class Candidate(NamedTuple):
+    """A turn that could be claimed; `attempt` is what claim compares with, `spent` counts real tries so far."""
+
+    session_id: UUID
+    turn_id: UUID
+    attempt: int = 0
+    spent: int = 0
+
+
+class Claim(NamedTuple):
+    session_id: UUID
+    turn_id: UUID
+    attempt: int
+    first_seq: int
+    next_seq: int
+    age_seconds: float
+
+
+class Ended(NamedTuple):
+    turn_id: UUID
+    status: TurnStatus
+    last_seq: int
+
+
+class Gate(NamedTuple):
+    """A session's newest seq and whether a turn is queued or running, of one instant."""
+
+    last_seq: int
+    active: bool
+
+
+def open_pool(database_url: str, *, max_size: int, prepare: Callable[[], bool] = lambda: False) -> Pool:
+    """The process's one pool, not opened yet. `prepare` tells whether statements may be prepared by now."""
+
+    async def configure(connection: AsyncConnection[Row]) -> None:
+        await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
+
+    async def check(connection: AsyncConnection[Row]) -> None:
+        connection.prepare_threshold = PREPARE_THRESHOLD if prepare() else None
+        await _check(connection)
+
+    return AsyncConnectionPool(
+        database_url,
+        min_size=1,
+        max_size=max_size,
+        open=False,
+        configure=configure,
+        timeout=POOL_TIMEOUT_SECONDS,
+        check=check,
+        kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": None},
+        name="pulseline",
+    )
+
+
+async def _check(connection: AsyncConnection[Row]) -> None:
+    """Asks the server only when its side of the socket has something to say, which on an idle connection is its end."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
+
+
+def _title(message: str) -> str:
+    words = " ".join(message.split())
+    return words if len(words) <= TITLE_MAX_CHARACTERS else words[: TITLE_MAX_CHARACTERS - 1].rsplit(" ", 1)[0] + "…"
+
+
+class Log:
+    """Every method is one transaction, or one statement; none holds a connection while it waits for anything else."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection[Row]]:
+        try:
+            async with self.pool.connection() as connection:
+                yield connection
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+            raise errors.DatabaseUnavailable from error
+
+    @asynccontextmanager
+    async def _transaction(self, *, pipeline: bool = False) -> AsyncIterator[AsyncConnection[Row]]:
+        """With `pipeline` all statements go in one flight; their results can be read after it."""
+        async with self._connection() as connection, AsyncExitStack() as stack:
+            if pipeline:
+                await stack.enter_async_context(connection.pipeline())
+            await stack.enter_async_context(connection.transaction())
+            yield connection
+
+    async def _rows(self, statement: str, /, **parameters: Any) -> list[Row]:
+        async with self._connection() as connection:
+            return await (await connection.execute(query(statement), parameters)).fetchall()
+
+    async def start(
+        self, session_id: UUID, owner: str, request_id: str, message: str, replaces: UUID | None = None
+    ) -> Turn:
+        """Commits a queued turn and its `turn_started`. The same request_id gives the same turn, never a second.
+
+        Raises SessionNotFound (another owner's, or erased), SessionBusy, NotTheLastTurn.
+        """
+        turn_id = uuid4()
+        data = {"message": message, "request_id": request_id, "turn_id": str(turn_id)}
+        if replaces is not None:
+            data["replaces"] = str(replaces)
+        title = _title(message)
+        parameters = {
+            "session_id": session_id,
+            "owner": owner,
+            "title": title,
+            "turn_id": turn_id,
+            "request_id": request_id,
+            "replaces": replaces,
+            "data": encode_data(data, timestamp()),
+        }
+        while True:  # again only when the active turn that was in the way ended in between
+            turn = await self._try_start(parameters)
+            if turn is not None:
+                return turn
+
+    async def _try_start(self, parameters: Row) -> Turn | None:
+        """One flight. For a stranger the first statement gives no row and the others insert nothing.
+
+        With `replaces` it may have made a session in which there is nothing to replace: that is rolled back.
+        """
+        replaces = parameters["replaces"] is not None
+        async with self._transaction(pipeline=not replaces) as connection:
+            session = await connection.execute(query("start_session"), parameters)
+            await connection.execute(query("start_turn"), parameters)
+            await connection.execute(query("start_event"), parameters)
+            result = await connection.execute(query("start_result"), parameters)
+            if replaces and session.rowcount and not result.rowcount:
+                raise errors.NotTheLastTurn
+        if await session.fetchone() is None:
+            raise errors.SessionNotFound
+        row = await result.fetchone()
+        if row is None:
+            return None
+        if row["request_id"] != parameters["request_id"]:
+            raise errors.SessionBusy
+        created = row["turn_id"] == parameters["turn_id"]
+        return Turn(parameters["session_id"], row["turn_id"], row["first_seq"], row["status"], created)
+
+    async def candidates(self, limit: int) -> list[Candidate]:
+        return [Candidate(**row) for row in await self._rows("candidates", limit=limit)]
+
+    async def claim(self, candidate: Candidate, worker: str, lease_seconds: float, reason: str) -> Claim | None:
+        """Takes the turn for one attempt, or None when another was first. A later attempt appends `reset`."""
+        parameters = {**candidate._asdict(), "worker": worker, "lease_seconds": lease_seconds, "reason": reason}
+        async with self._transaction(pipeline=True) as connection:
+            await connection.execute(query("lock_turn"), parameters)
+            result = await connection.execute(query("claim"), parameters)
+        row = await result.fetchone()
+        return Claim(candidate.session_id, candidate.turn_id, **row) if row else None
+
+    async def renew(self, held: Sequence[tuple[UUID, UUID, int]], lease_seconds: float) -> set[int]:
+        """Renews the leases of (session, turn, attempt)s; gives the positions that are still held."""
+        rows = await self._rows(
+            "renew",
+            sessions=[h[0] for h in held],
+            turns=[h[1] for h in held],
+            attempts=[h[2] for h in held],
+            lease_seconds=lease_seconds,
+        )
+        return {row["n"] - 1 for row in rows}
+
+    async def hand_back(self, session_id: UUID, turn_id: UUID, attempt: int) -> bool:
+        return bool(await self._rows("hand_back", session_id=session_id, turn_id=turn_id, attempt=attempt))
+
+    async def cancel(self, session_id: UUID, owner: str | None, turn_id: UUID | None, reason: CancelReason) -> Ended:
+        """Takes the pen: raises the attempt, folds the tokens and appends `cancelled`, in one transaction.
+
+        Idempotent: a turn that had ended says how. `owner=None` is an operator. Raises SessionNotFound, TurnNotFound.
+        """
+        if owner is not None and not await self._rows("owned", session_id=session_id, owner=owner):
+            raise errors.SessionNotFound
+        found = await self._rows("turn_to_cancel", session_id=session_id, turn_id=turn_id)
+        if not found:
+            raise errors.TurnNotFound
+        return await self._end(session_id, found[0]["turn_id"], "cancelled", {"reason": reason})
+
+    async def lose(self, candidate: Candidate, code: str, message: str, *, retryable: bool) -> Ended:
+        """Ends a turn that no worker can go on with, while its lease is still run out."""
+        data = {"code": code, "message": message, "retryable": retryable}
+        return await self._end(candidate.session_id, candidate.turn_id, "error", data, candidate.attempt)
+
+    async def _end(self, session_id: UUID, turn_id: UUID, status: str, data: Row, attempt: int | None = None) -> Ended:
+        parameters = {
+            "session_id": session_id,
+            "turn_id": turn_id,
+            "status": status,
+            "attempt": attempt,
+            "data": encode_data(data, timestamp()),
+        }
+        async with self._transaction(pipeline=True) as connection:
+            await connection.execute(f"set local lock_timeout = '{CANCEL_LOCK_TIMEOUT_SECONDS}s'")
+            await connection.execute(query("lock_turn"), parameters)
+            await connection.execute(query("end_by_anyone"), parameters)
+            result = await connection.execute(query("turn"), parameters)
+        row = await result.fetchone()
+        if row is None:
+            raise errors.TurnNotFound
+        return Ended(**row)
+
+    async def gate(self, session_id: UUID, owner: str) -> Gate:
+        rows = await self._rows("tail_gate", session_id=session_id, owner=owner)
+        if not rows:
+            raise errors.SessionNotFound
+        return Gate(**rows[0])
+
+    async def read(self, cursors: dict[UUID, int], limit: int) -> list[Event]:
+        """The next events (at most `limit` a session) of many sessions, each after its cursor, in order."""
+        rows = await self._rows("tail", sessions=list(cursors), after=list(cursors.values()), limit=limit)
+        return [Event(**row) for row in rows]
+
+    async def events(self, session_id: UUID) -> list[Event]:
+        """A session's events without the tokens of ended turns, of one instant."""
+        rows = await self._rows("snapshot", session_id=session_id)
+        return [Event(session_id=session_id, **row) for row in rows]
+
+    async def snapshot(self, session_id: UUID, owner: str) -> Snapshot:
+        rows = await self._rows("session_title", session_id=session_id, owner=owner)
+        if not rows:
+            raise errors.SessionNotFound
+        return fold(session_id, await self.events(session_id), rows[0]["title"])
+
+    async def prune(self, age_seconds: float, limit: int) -> int:
+        """Removes the tokens of up to `limit` turns that ended longer ago than that; gives how many turns."""
+        return int((await self._rows("prune", age_seconds=age_seconds, limit=limit))[0]["count"])
+
+    async def secret(self, name: str, fresh: str) -> str:
+        """The secret that all replicas share; `fresh` becomes it when there is none yet."""
+        async with self._connection() as connection:
+            await connection.execute(query("make_secret"), {"name": name, "value": fresh})
+        return str((await self._rows("secret", name=name))[0]["value"])

@@ -1,0 +1,73 @@
+"""Brings a database to the schema of this release. Safe to run from many processes at once, and again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+
+import psycopg
+from psycopg import AsyncConnection
+
+from graph.eventlog.errors import LogError
+
+MIGRATIONS_LOCK = 7_208_143_001
+LOCK_POLL_SECONDS = 0.2
+TABLE = """
+create table if not exists pulseline_migrations (
+  version integer primary key, name text not null, applied_at timestamptz not null default now())
+"""
+
+
+class MigrationFailed(LogError):
+    """The database could not be migrated."""
+
+    code = "migration_failed"
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    folder = files(__package__).joinpath("migrations")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(int(name[:4]), name, folder.joinpath(name).read_text()) for name in names]
+
+
+async def migrate(database_url: str, checkpointer: Callable[[], Awaitable[None]]) -> list[str]:
+    """Applies what is missing, then `checkpointer` (LangGraph's own tables); gives the names of what was applied.
+
+    One process does it; the others wait until it has.
+
+    The lock is a transaction's, so that it also holds through PgBouncer; those who wait poll for it and keep no
+    snapshot open, for which the checkpointer's CREATE INDEX CONCURRENTLY would have to wait.
+    """
+    async with await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=None) as connection:
+        while True:
+            async with connection.transaction():
+                locked = await connection.execute("select pg_try_advisory_xact_lock(%s)", [MIGRATIONS_LOCK])
+                row = await locked.fetchone()
+                if row and row[0]:
+                    applied = await _apply(connection)
+                    await checkpointer()
+                    return applied
+            await asyncio.sleep(LOCK_POLL_SECONDS)
+
+
+async def _apply(connection: AsyncConnection) -> list[str]:
+    await connection.execute(TABLE)
+    done = await (await connection.execute("select version from pulseline_migrations")).fetchall()
+    versions = {row[0] for row in done}
+    missing = [m for m in migrations() if m[0] not in versions]
+    for version, name, statements in missing:
+        try:
+            await connection.execute(statements.encode())
+        except psycopg.Error as error:
+            raise MigrationFailed(f"{name} failed: {str(error).strip()}{_hint(error)}") from error
+        await connection.execute("insert into pulseline_migrations (version, name) values (%s, %s)", [version, name])
+    return [name for _, name, _ in missing]
+
+
+def _hint(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.errors.FeatureNotSupported | psycopg.errors.UndefinedFile):
+        return (
+            " Install the pgvector extension in this Postgres (package pgvector), then run `pulseline migrate` again."
+        )
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return " Run `pulseline migrate` once as a role that may create tables and the extension vector."
+    return ""

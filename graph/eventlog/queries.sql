@@ -1,0 +1,267 @@
+-- Every statement of the log, named and described. `queries.py` loads them; parameters are psycopg's %(name)s.
+-- Order of locks everywhere: a session's row before its turn's, turns by (session_id, turn_id).
+-- lock_turn comes first in claim, cancel and lose, as a statement of its own: the next statement's snapshot is then
+-- newer than any append of this turn, so that max(seq) is true.
+
+-- name: start_session
+-- START 1/4. Makes or locks the session (serialises starts and erasure). No row: another owner's or erased.
+insert into sessions as s (session_id, owner, title) values (%(session_id)s, %(owner)s, %(title)s)
+on conflict (session_id) do update set updated_at = s.updated_at
+ where s.owner = excluded.owner and s.deleted_at is null
+returning session_id;
+
+-- name: start_turn
+-- START 2/4. Does nothing if request_id is known or a turn is active; WAITS for an uncommitted end of the active turn.
+-- `replaces` must name the session's newest turn; otherwise nothing is inserted.
+insert into turns (session_id, turn_id, request_id)
+select s.session_id, %(turn_id)s, %(request_id)s from sessions s
+ where s.session_id = %(session_id)s and s.owner = %(owner)s and s.deleted_at is null
+   and (%(replaces)s::uuid is null or %(replaces)s::uuid = (
+         select t.turn_id from turns t where t.session_id = s.session_id order by t.first_seq desc limit 1))
+on conflict do nothing;
+
+-- name: start_event
+-- START 3/4. A statement of its own, hence a fresh snapshot: sees the end that 2/4 waited for.
+with e as (
+  insert into events (session_id, seq, turn_id, attempt, type, data)
+  select t.session_id, 1 + coalesce((select max(seq) from events where session_id = %(session_id)s), 0),
+         t.turn_id, 0, 'turn_started', %(data)s::json
+    from turns t
+   where t.session_id = %(session_id)s and t.turn_id = %(turn_id)s and t.first_seq is null
+  returning seq),
+s as (
+  update sessions set updated_at = now() where session_id = %(session_id)s and exists (select 1 from e))
+update turns t set first_seq = e.seq from e where t.session_id = %(session_id)s and t.turn_id = %(turn_id)s;
+
+-- name: start_result
+-- START 4/4. The new turn, or the turn of the same request_id, or the active one. No row: that one ended in between.
+select turn_id, request_id, status, first_seq from turns
+ where session_id = %(session_id)s
+   and (turn_id = %(turn_id)s or request_id = %(request_id)s or status in ('queued', 'running'))
+ order by (turn_id = %(turn_id)s) desc, (request_id = %(request_id)s) desc limit 1;
+
+-- name: lock_turn
+select 1 from turns where session_id = %(session_id)s and turn_id = %(turn_id)s for no key update;
+
+-- name: candidates
+-- Turns to claim: queued, or their lease ran out. A plain read, no lock, may be stale: claim decides.
+select session_id, turn_id, attempt, attempt - handed_back as spent from turns
+ where status in ('queued', 'running') and (lease_until is null or lease_until < now())
+ order by created_at limit %(limit)s;
+
+-- name: active_turns
+-- For an operator, oldest first.
+select session_id, turn_id, status, attempt - handed_back as spent, worker,
+       extract(epoch from now() - created_at)::float8 as age_seconds,
+       extract(epoch from lease_until - now())::float8 as lease_seconds
+  from turns where status in ('queued', 'running') order by created_at limit %(limit)s;
+
+-- name: claim
+-- CLAIM or TAKE OVER, after lock_turn. `reset` for every attempt but the first. No row: lost the race.
+with c as (
+  update turns set status = 'running', attempt = attempt + 1, worker = %(worker)s,
+                   lease_until = now() + make_interval(secs => %(lease_seconds)s)
+   where session_id = %(session_id)s and turn_id = %(turn_id)s and attempt = %(attempt)s
+     and status in ('queued', 'running') and (lease_until is null or lease_until < now())
+  returning session_id, turn_id, attempt, first_seq, created_at),
+last as (select max(seq) as seq from events where session_id = %(session_id)s),
+r as (
+  insert into events (session_id, seq, turn_id, attempt, type, data)
+  select c.session_id, last.seq + 1, c.turn_id, c.attempt, 'reset',
+         json_build_object('turn_id', c.turn_id, 'attempt', c.attempt, 'reason', %(reason)s::text,
+                           'timestamp', to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+    from c, last where c.attempt > 1
+  returning seq)
+select c.attempt, c.first_seq, coalesce((select seq from r), last.seq) + 1 as next_seq,
+       extract(epoch from now() - c.created_at)::float8 as age_seconds
+  from c, last;
+
+-- name: append
+-- GROUP COMMIT of all turns of the process: one INSERT, fenced by the join on attempt and status, locks in key order.
+-- A turn comes as (session_id, turn_id, attempt, ends); ends is empty or the status that its last event brings.
+-- A turn without events only fences the batch's checkpoint statements. Returns the n (from 1) that were accepted; of the
+-- others no row was written. Arrays travel as joined strings (cheaper in the client than arrays, measured); JSON text
+-- holds no raw control characters, so that U+001E can part it.
+with batch as (
+  select * from unnest(string_to_array(%(sessions)s, ',')::uuid[], string_to_array(%(turns)s, ',')::uuid[],
+                       string_to_array(%(attempts)s, ',')::int[], string_to_array(%(ends)s, ',', ''))
+         with ordinality as b (session_id, turn_id, attempt, ends, n)),
+held as materialized (
+  select b.n, b.session_id, b.turn_id, b.attempt, b.ends
+    from batch b join turns t on t.session_id = b.session_id and t.turn_id = b.turn_id
+   where t.attempt = b.attempt and t.status = 'running'
+   order by b.session_id, b.turn_id
+     for no key update of t),
+added as materialized (
+  select * from unnest(string_to_array(%(row_turns)s, ',')::int[], string_to_array(%(seqs)s, ',')::bigint[],
+                       string_to_array(%(types)s, ','), string_to_array(%(data)s, E'\x1e')) as r (n, seq, type, data)),
+ins as (
+  insert into events (session_id, seq, turn_id, attempt, type, data)
+  select h.session_id, r.seq, h.turn_id, h.attempt, r.type, r.data::json from held h join added r on r.n = h.n),
+fin as (
+  update turns t set status = h.ends, lease_until = null, ended_at = now(),
+         last_seq = (select max(r.seq) from added r where r.n = h.n)
+    from held h where h.ends is not null and t.session_id = h.session_id and t.turn_id = h.turn_id)
+select n from held;
+
+-- name: guard
+-- In the same flight, before checkpoint statements: 22012 (division by zero) unless all of these turns are held.
+select 1 / (count(*) = %(count)s)::int from turns t
+  join unnest(string_to_array(%(sessions)s, ',')::uuid[], string_to_array(%(turns)s, ',')::uuid[],
+              string_to_array(%(attempts)s, ',')::int[]) as b (session_id, turn_id, attempt)
+    on t.session_id = b.session_id and t.turn_id = b.turn_id
+ where t.attempt = b.attempt and (t.status = 'running' or t.ended_at = now());
+
+-- name: committed
+-- After a lost answer: did this row of ours land? A turn's rows of a batch are all there or none.
+select 1 from events
+ where session_id = %(session_id)s and seq = %(seq)s and turn_id = %(turn_id)s and attempt = %(attempt)s;
+
+-- name: renew
+-- LEASES of many turns; same order of locks as append. A missing n has been fenced.
+with batch as (
+  select * from unnest(%(sessions)s::uuid[], %(turns)s::uuid[], %(attempts)s::int[])
+         with ordinality as b (session_id, turn_id, attempt, n)),
+held as materialized (
+  select b.n, b.session_id, b.turn_id
+    from batch b join turns t on t.session_id = b.session_id and t.turn_id = b.turn_id
+   where t.attempt = b.attempt and t.status = 'running'
+   order by b.session_id, b.turn_id
+     for no key update of t)
+update turns t set lease_until = now() + make_interval(secs => %(lease_seconds)s) from held h
+ where t.session_id = h.session_id and t.turn_id = h.turn_id
+returning h.n;
+
+-- name: hand_back
+-- A worker that stops gives its turn back. attempt stays (it is the fence); spent = attempt - handed_back.
+update turns set status = 'queued', lease_until = null, worker = null, handed_back = handed_back + 1
+ where session_id = %(session_id)s and turn_id = %(turn_id)s and attempt = %(attempt)s and status = 'running'
+returning attempt;
+
+-- name: end_by_anyone
+-- CANCEL, or the end of a turn that nobody can go on with, after lock_turn. The content is the tokens after the last
+-- reset. With %(attempt)s only while that attempt's lease is still run out. No row: the turn had ended, read it.
+with c as (
+  update turns set status = %(status)s, attempt = attempt + 1, worker = null, lease_until = null, ended_at = now(),
+         last_seq = 1 + (select max(seq) from events where session_id = %(session_id)s)
+   where session_id = %(session_id)s and turn_id = %(turn_id)s and status in ('queued', 'running')
+     and (%(attempt)s::int is null or (attempt = %(attempt)s::int and lease_until < now()))
+  returning session_id, turn_id, attempt, first_seq, last_seq),
+ins as (
+  insert into events (session_id, seq, turn_id, attempt, type, data)
+  select c.session_id, c.last_seq, c.turn_id, c.attempt, %(status)s,
+         (%(data)s::jsonb || jsonb_build_object('turn_id', c.turn_id, 'content', coalesce((
+            select string_agg(e.data ->> 'content', '' order by e.seq) from events e
+             where e.session_id = %(session_id)s and e.type = 'token'
+               and e.seq > coalesce((select max(r.seq) from events r
+                                      where r.session_id = %(session_id)s and r.seq >= c.first_seq
+                                        and r.type = 'reset'), c.first_seq)), '')))::json
+    from c)
+select turn_id from c;
+
+-- name: turn
+select turn_id, status, coalesce(last_seq, 0) as last_seq from turns
+ where session_id = %(session_id)s and turn_id = %(turn_id)s;
+
+-- name: turn_to_cancel
+-- Without a turn_id: the active turn, else the newest. Resolved by a plain read first, so that a cancel which had to
+-- wait can never hit a later turn.
+select t.turn_id from turns t
+ where t.session_id = %(session_id)s and (%(turn_id)s::uuid is null or t.turn_id = %(turn_id)s::uuid)
+ order by (t.status in ('queued', 'running')) desc, t.first_seq desc limit 1;
+
+-- name: owned
+select 1 from sessions where session_id = %(session_id)s and owner = %(owner)s and deleted_at is null;
+
+-- name: tail_gate
+-- What a tail must know before its first frame, in one statement: the turn's state is never newer than last_seq, so
+-- that "nothing left" is never answered with an end unread.
+select coalesce((select max(e.seq) from events e where e.session_id = s.session_id), 0) as last_seq,
+       exists (select 1 from turns t where t.session_id = s.session_id and t.status in ('queued', 'running')) as active
+  from sessions s
+ where s.session_id = %(session_id)s and s.owner = %(owner)s and s.deleted_at is null;
+
+-- name: tail
+-- Many sessions, each with its cursor.
+select e.session_id, e.seq, e.turn_id, e.attempt, e.type, e.data::text
+  from unnest(%(sessions)s::uuid[], %(after)s::bigint[]) with ordinality as c (session_id, after, n)
+ cross join lateral (
+   select * from events e where e.session_id = c.session_id and e.seq > c.after order by e.seq limit %(limit)s) e
+ order by c.n, e.seq;
+
+-- name: snapshot
+-- One statement, one MVCC snapshot. Tokens of ended turns are left out: their end carries the text.
+select e.seq, e.turn_id, e.attempt, e.type, e.data::text
+  from events e join turns t on t.session_id = e.session_id and t.turn_id = e.turn_id
+ where e.session_id = %(session_id)s and (e.type <> 'token' or t.status in ('queued', 'running'))
+ order by e.seq;
+
+-- name: prune
+-- All tokens of a turn go in one statement, a batch of turns at a time. Never the first or the last event.
+with t as (
+  select session_id, turn_id, first_seq, last_seq from turns
+   where ended_at < now() - make_interval(secs => %(age_seconds)s) and pruned_at is null
+   order by ended_at limit %(limit)s for no key update skip locked),
+d as (
+  delete from events e using t
+   where e.session_id = t.session_id and e.seq > t.first_seq and e.seq < t.last_seq and e.type = 'token'),
+u as (
+  update turns set pruned_at = now() from t where turns.session_id = t.session_id and turns.turn_id = t.turn_id)
+select count(*) from t;
+
+-- name: session_title
+select title from sessions where session_id = %(session_id)s and owner = %(owner)s and deleted_at is null;
+
+-- name: sessions
+-- Newest first; `before` and `before_id` are the last row of the page before.
+select s.session_id, s.title, s.created_at, s.updated_at,
+       exists (select 1 from turns t where t.session_id = s.session_id and t.status in ('queued', 'running')) as running
+  from sessions s
+ where s.owner = %(owner)s and s.deleted_at is null
+   and (%(query)s = '' or strpos(lower(s.title), lower(%(query)s)) > 0)
+   and (%(before)s::timestamptz is null or (s.updated_at, s.session_id) < (%(before)s::timestamptz, %(before_id)s::uuid))
+ order by s.updated_at desc, s.session_id desc limit %(limit)s;
+
+-- name: rename_session
+update sessions set title = %(title)s
+ where session_id = %(session_id)s and owner = %(owner)s and deleted_at is null
+returning session_id;
+
+-- name: erase_session
+-- ERASE 1/3. Locks the session against starts; the tombstone keeps its id from ever being used again.
+update sessions set deleted_at = now(), title = '', owner = ''
+ where session_id = %(session_id)s and owner = %(owner)s and deleted_at is null
+returning session_id;
+
+-- name: lock_turns
+-- ERASE 2/3. Waits for an append under way; the statement after it sees what that one wrote.
+select 1 from turns where session_id = %(session_id)s for update;
+
+-- name: erase_rows
+-- ERASE 3/3. Everything that the session said.
+with t as (delete from turns where session_id = %(session_id)s),
+     e as (delete from events where session_id = %(session_id)s),
+     f as (delete from feedback where session_id = %(session_id)s),
+     w as (delete from checkpoint_writes where thread_id = %(session_id)s::text),
+     b as (delete from checkpoint_blobs where thread_id = %(session_id)s::text)
+delete from checkpoints where thread_id = %(session_id)s::text;
+
+-- name: give_feedback
+insert into feedback (session_id, turn_id, value, comment)
+select t.session_id, t.turn_id, %(value)s, %(comment)s
+  from turns t join sessions s on s.session_id = t.session_id
+ where t.session_id = %(session_id)s and t.turn_id = %(turn_id)s and s.owner = %(owner)s and s.deleted_at is null
+on conflict (session_id, turn_id) do update set value = excluded.value, comment = excluded.comment, updated_at = now()
+returning turn_id;
+
+-- name: notify
+select pg_notify('pulseline', p) from unnest(%(payloads)s::text[]) as p;
+
+-- name: make_secret
+insert into secrets (name, value) values (%(name)s, %(value)s) on conflict do nothing;
+
+-- name: secret
+select value from secrets where name = %(name)s;
+
+-- name: migrations_done
+select version from pulseline_migrations;

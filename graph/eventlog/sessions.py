@@ -1,0 +1,38 @@
+"""A person's sessions: list, rename, erase, judge. Every statement filters by owner."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from graph.eventlog import errors
+from graph.eventlog.log import Log, Row
+from graph.eventlog.queries import query
+
+
+class Sessions(Log):
+    async def page(self, owner: str, search: str, before: tuple[datetime, UUID] | None, limit: int) -> list[Row]:
+        """Newest first; `before` is (updated_at, session_id) of the last row of the page before."""
+        moment, session_id = before or (None, None)
+        return await self._rows("sessions", owner=owner, query=search, before=moment, before_id=session_id, limit=limit)
+
+    async def rename(self, session_id: UUID, owner: str, title: str) -> None:
+        await self._owned("rename_session", session_id=session_id, owner=owner, title=title)
+
+    async def erase(self, session_id: UUID, owner: str) -> None:
+        """Deletes log, turns, checkpoints and feedback. A tombstone stays, so that seq never starts again at 1."""
+        parameters = {"session_id": session_id, "owner": owner}
+        async with self._transaction() as connection:
+            found = await (await connection.execute(query("erase_session"), parameters)).fetchone()
+            if found is None:
+                raise errors.SessionNotFound
+            await connection.execute(query("lock_turns"), parameters)
+            await connection.execute(query("erase_rows"), parameters)
+
+    async def judge(self, session_id: UUID, owner: str, turn_id: UUID, value: int, comment: str | None) -> None:
+        await self._owned(
+            "give_feedback", session_id=session_id, owner=owner, turn_id=turn_id, value=value, comment=comment
+        )
+
+    async def _owned(self, statement: str, /, **parameters: Any) -> None:
+        if not await self._rows(statement, **parameters):
+            raise errors.SessionNotFound

@@ -1,0 +1,136 @@
+"""Wake-ups: hints between replicas that a log has grown or a turn waits. They carry pointers only and may be lost.
+
+NOTIFY has a connection of its own and is coalesced, off the write path: in an append's transaction its commit lock
+would serialise all writers of the database.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import AsyncConnection
+
+from graph.eventlog.queries import query
+
+logger = logging.getLogger(__name__)
+COALESCE_SECONDS = 0.01
+PAYLOAD_MAX_SESSIONS = 200  # 37 bytes each; a payload may have 7,999
+RECONNECT_SECONDS = 1.0
+TEST_SECONDS = 5.0  # nothing waits for it: until notifications are known to arrive, readers poll
+TEST_AGAIN_SECONDS = 60.0
+
+Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
+Heard = Callable[[list[UUID], list[UUID]], None]
+Changed = Callable[[bool], None]
+
+
+class Wakeups:
+    """`heard(grown, queued)` is called with sessions whose log grew and with sessions that have a queued turn.
+
+    `changed(works)` is called when notifications turn out to arrive, or to arrive no more. Behind PgBouncer in
+    transaction mode they never do, without an error, and polling is the only mode.
+    """
+
+    def __init__(self, connect: Connect, heard: Heard, changed: Changed = lambda works: None) -> None:
+        self._connect, self._heard, self._changed = connect, heard, changed
+        self._me = uuid4().hex[:8]
+        self._grown: set[UUID] = set()
+        self._queued: set[UUID] = set()
+        self._wanted = asyncio.Event()
+        self.works = False
+        self.sent = 0
+
+    def grown(self, sessions: Iterable[UUID]) -> None:
+        self._grown.update(sessions)
+        self._wanted.set()
+
+    def queued(self, session_id: UUID) -> None:
+        self._queued.add(session_id)
+        self._wanted.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Wakeups"]:
+        tasks = [asyncio.create_task(self._listen(), name="listen"), asyncio.create_task(self._send(), name="notify")]
+        try:
+            yield self
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with await self._connect() as connection:
+                    if await self._arrive(connection):
+                        await connection.execute("listen pulseline")
+                        self._tell(True)
+                        async for notification in connection.notifies():
+                            self._hear(notification.payload)
+                await asyncio.sleep(TEST_AGAIN_SECONDS)
+            except psycopg.Error as error:
+                logger.warning("not listening, tails poll meanwhile: %s", type(error).__name__)
+                self._tell(False)
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _arrive(self, connection: AsyncConnection[Any]) -> bool:
+        """Whether a notification from another connection comes through. One of its own would, through PgBouncer too.
+
+        On a channel of its own: PgBouncer's server connection goes on listening, and gives what it hears to anyone.
+        """
+        channel = f"pulseline_test_{self._me}"
+        await connection.execute(f"listen {channel}".encode())
+        async with await self._connect() as other:
+            await other.execute("select pg_notify(%s, '')", [channel])
+        heard = [notification async for notification in connection.notifies(timeout=TEST_SECONDS, stop_after=1)]
+        if not heard:
+            logger.warning(
+                "LISTEN does not arrive, tails poll. Behind PgBouncer in transaction mode set PULSELINE_NOTIFY=off"
+            )
+        return bool(heard)
+
+    def _tell(self, works: bool) -> None:
+        if works != self.works:
+            self.works = works
+            self._changed(works)
+
+    def _hear(self, payload: str) -> None:
+        kind, sender, sessions = [*payload.split(" "), "", ""][:3]
+        if sender == self._me:
+            return
+        try:
+            named = [UUID(session) for session in sessions.split(",")]
+        except ValueError:
+            logger.debug("not a wake-up of ours: %r", payload)
+            return
+        self._heard(named if kind == "grown" else [], named if kind == "queued" else [])
+
+    async def _send(self) -> None:
+        connection: AsyncConnection[Any] | None = None
+        try:
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                grown, queued, self._grown, self._queued = self._grown, self._queued, set(), set()
+                payloads = [*self._payloads("queued", queued), *self._payloads("grown", grown)]
+                try:
+                    if connection is None or connection.closed:
+                        connection = await self._connect()
+                    await connection.execute(query("notify"), {"payloads": payloads})
+                    self.sent += len(payloads)
+                except psycopg.Error as error:
+                    logger.warning("wake-ups lost, readers elsewhere poll: %s", type(error).__name__)
+                    await asyncio.sleep(RECONNECT_SECONDS)
+                await asyncio.sleep(COALESCE_SECONDS)
+        finally:
+            if connection is not None:
+                await connection.close()
+
+    def _payloads(self, kind: str, sessions: set[UUID]) -> list[str]:
+        names = [str(session) for session in sessions]
+        chunks = [names[n : n + PAYLOAD_MAX_SESSIONS] for n in range(0, len(names), PAYLOAD_MAX_SESSIONS)]
+        return [f"{kind} {self._me} {','.join(chunk)}" for chunk in chunks]

@@ -1,0 +1,391 @@
+"""The process's one way into the database for running turns: group commit.
+
+Whatever the turns hand in while one commit is under way goes into the next: one INSERT for all turns' events, their
+checkpoint statements behind it, one transaction, one flight. A batch is fenced per turn in the statement itself, so a
+stale turn's rows are refused and nobody else's suffer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+
+from graph.eventlog.errors import Fenced, LogError
+from graph.eventlog.events import ENDS, Event, NewEvent, encode_data, timestamp
+from graph.eventlog.queries import query
+
+logger = logging.getLogger(__name__)
+BUFFER_MAX_EVENTS = 512
+WAIT_FOR_WRITES_SECONDS = 0.05  # a task that wrote nothing has no writes to wait for
+SEPARATOR = "\x1e"
+RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+IDLE_IN_TRANSACTION_MS = 500  # a process frozen in mid-flight must not hold its turns' locks: cancel waits for them
+
+TRANSIENT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.LockNotAvailable)
+
+Statement = tuple[Any, Any, bool]  # query, parameters, executemany
+
+
+class AppendFailed(LogError):
+    """The database refused an append."""
+
+    code = "append_failed"
+
+
+@dataclass(eq=False)
+class HeldTurn:
+    """A turn that this process holds for one attempt. Its events are numbered from `next_seq` by the writer alone."""
+
+    session_id: UUID
+    turn_id: UUID
+    attempt: int
+    next_seq: int
+    on_fenced: Callable[[], object] | None = None
+    fenced: bool = False
+    failure: Exception | None = None
+    has_put: bool = False
+    put_failure: BaseException | None = None  # of a checkpoint that nobody waited for
+    pending: list[NewEvent] = field(default_factory=list)
+    jobs: list["_Job"] = field(default_factory=list)
+    waiting: list["asyncio.Future[None]"] = field(default_factory=list)
+    written: set[str] = field(default_factory=set)  # tasks whose writes were handed in, or are waited for no longer
+
+    def fence(self) -> None:
+        """Called when the database refused an append, or by whoever learns earlier that the turn is lost."""
+        if not self.fenced:
+            self.fenced = True
+            if self.on_fenced is not None:
+                self.on_fenced()
+
+
+@dataclass(eq=False)
+class _Job:
+    statements: Sequence[Statement]
+    done: "asyncio.Future[None]"
+
+
+@dataclass(eq=False)
+class _Part:
+    """One turn's share of a batch."""
+
+    turn: HeldTurn
+    rows: list[Event]
+    jobs: list[_Job]
+    waiting: list["asyncio.Future[None]"]
+
+    @property
+    def ends(self) -> str:
+        return self.rows[-1].type if self.rows and self.rows[-1].type in ENDS else ""
+
+
+class Writer:
+    """`on_committed` is called, in order, with the rows of every commit after it returned; it must not block."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[AsyncConnection[Any]]],
+        on_committed: Callable[[list[Event]], None] = lambda events: None,
+    ) -> None:
+        self._connect = connect
+        self._on_committed = on_committed
+        self._connection: AsyncConnection[Any] | None = None
+        self._touched: dict[HeldTurn, None] = {}
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.commits = 0
+
+    async def __aenter__(self) -> "Writer":
+        self._task = asyncio.create_task(self._run(), name="writer")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def append(self, turn: HeldTurn, *events: NewEvent) -> None:
+        """Hands events in; waits only while the turn is BUFFER_MAX_EVENTS ahead of the database. Raises Fenced."""
+        self._check(turn)
+        turn.pending.extend(events)
+        self._touch(turn)
+        for event in events:
+            if event.task and event.task not in turn.written:
+                asyncio.get_running_loop().call_later(WAIT_FOR_WRITES_SECONDS, self._written, turn, event.task)
+        if len(turn.pending) > BUFFER_MAX_EVENTS:
+            await self.flush(turn)
+
+    async def flush(self, turn: HeldTurn) -> None:
+        """Returns when everything that this turn handed in is committed. Raises Fenced when it was refused."""
+        self._check(turn)
+        turn.written.update(event.task for event in turn.pending)
+        future = asyncio.get_running_loop().create_future()
+        turn.waiting.append(future)
+        self._touch(turn)
+        await future
+
+    async def write(self, turn: HeldTurn, statements: Sequence[Statement], task: str = "") -> None:
+        """Commits statements (a checkpoint) under this turn's fence, together with its events so far.
+
+        `task` is the LangGraph task whose writes these are: the event that tells its end has waited for them.
+        """
+        await self.hand_in(turn, statements, task)
+
+    def hand_in(self, turn: HeldTurn, statements: Sequence[Statement], task: str = "") -> "asyncio.Future[None]":
+        """As `write`, without waiting: what the turn hands in later commits with these statements or after them."""
+        self._check(turn)
+        job = _Job(statements, asyncio.get_running_loop().create_future())
+        turn.jobs.append(job)
+        turn.has_put = True
+        self._written(turn, task)
+        return job.done
+
+    def _written(self, turn: HeldTurn, task: str) -> None:
+        turn.written.add(task)
+        self._touch(turn)
+
+    def _check(self, turn: HeldTurn) -> None:
+        if turn.fenced:
+            raise Fenced
+        if turn.failure is not None:
+            raise turn.failure
+
+    def _touch(self, turn: HeldTurn) -> None:
+        self._touched[turn] = None
+        self._wanted.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            parts = self._take()
+            try:
+                if parts:
+                    await self._commit(parts)
+            except Exception as error:
+                logger.exception("append failed")
+                for part in parts:
+                    _fail(part, error)
+
+    def _take(self) -> list[_Part]:
+        stamp = timestamp()
+        turns = list(self._touched)
+        self._touched.clear()
+        return [part for turn in turns if (part := _take_part(turn, stamp)) is not None]
+
+    async def _commit(self, parts: list[_Part]) -> None:
+        """One flight for all; if the database refuses the batch as a whole, each turn goes alone."""
+        try:
+            accepted = await self._flight(parts)
+        except psycopg.Error as error:
+            if await self._lost_with(error):
+                await self._after_lost_answer(parts, error)
+            elif len(parts) > 1:
+                for part in parts:
+                    await self._commit([part])
+            else:
+                await self._alone(parts[0], error)
+        else:
+            self._settle([p for n, p in enumerate(parts, 1) if n in accepted])
+            _refuse([p for n, p in enumerate(parts, 1) if n not in accepted])
+
+    def _lost(self) -> bool:
+        return self._connection is None or self._connection.closed or self._connection.broken
+
+    async def _lost_with(self, error: psycopg.Error) -> bool:
+        """Whether this error ended the connection: its last words may be read before its end is."""
+        if not self._lost() and error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
+            await self._drop()
+        return self._lost()
+
+    async def _drop(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _after_lost_answer(self, parts: list[_Part], error: psycopg.Error) -> None:
+        """The connection broke: what had committed stays, the rest goes again, each turn alone."""
+        logger.warning("append interrupted, %d turns go again: %s", len(parts), type(error).__name__)
+        for part in parts:
+            if await self._stands(part):
+                self._settle([part])
+            else:
+                await self._commit([part])
+
+    async def _stands(self, part: _Part) -> bool:
+        """Whether the part's last row is in the log. A turn's rows of a batch are all there or none."""
+        if not part.rows:
+            return False
+        row = part.rows[-1]._asdict()
+        while True:
+            try:
+                connection = await self._connected()
+                return await (await connection.execute(query("committed"), row)).fetchone() is not None
+            except psycopg.Error as error:
+                if not await self._lost_with(error):
+                    raise
+
+    async def _alone(self, part: _Part, error: psycopg.Error) -> None:
+        """A single turn that the database refuses: without its checkpoint statements, else its rows are the fault."""
+        if isinstance(error, psycopg.errors.UniqueViolation) and await self._stands(part):
+            self._settle([part])
+        elif isinstance(error, psycopg.errors.DivisionByZero):
+            _refuse([part])
+        elif isinstance(error, TRANSIENT):
+            await self._commit([part])
+        elif part.jobs:
+            _fail_jobs(part, error)
+            await self._commit([_Part(part.turn, part.rows, [], part.waiting)])
+        else:
+            logger.error("append refused for one turn: %s", type(error).__name__)
+            _fail(part, error)
+
+    async def _flight(self, parts: list[_Part]) -> set[int]:
+        connection = await self._connected()
+        self.commits += 1
+        append = _parameters(parts)
+        if not any(part.jobs for part in parts):
+            cursor = await connection.execute(query("append"), append, prepare=True)
+            return {row[0] for row in await cursor.fetchall()}
+        return await self._flight_with_jobs(connection, parts, append)
+
+    async def _flight_with_jobs(
+        self, connection: AsyncConnection[Any], parts: list[_Part], append: dict[str, Any]
+    ) -> set[int]:
+        """BEGIN … COMMIT in one pipelined flight: no decision in between, so the turns' locks last one round trip."""
+        guarded = [part.turn for part in parts if part.jobs]
+        guard = {**_turns(guarded), "count": len(guarded)}
+        try:
+            async with connection.pipeline(), connection.cursor() as cursor:
+                await connection.execute("begin isolation level read committed")
+                await connection.execute(f"set local idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
+                appended = await connection.execute(query("append"), append, prepare=True)
+                await connection.execute(query("guard"), guard)
+                for statement, parameters, many in (s for part in parts for job in part.jobs for s in job.statements):
+                    await (cursor.executemany if many else cursor.execute)(statement, parameters)
+                await connection.execute("commit")
+        except psycopg.Error:
+            await self._roll_back()
+            raise
+        return {row[0] for row in await appended.fetchall()}
+
+    async def _roll_back(self) -> None:
+        """A connection that ends in mid-pipeline can do nothing more, not even this."""
+        try:
+            if self._connection is not None and not self._lost():
+                await self._connection.rollback()
+        except psycopg.Error:
+            await self._drop()
+
+    async def _connected(self) -> AsyncConnection[Any]:
+        """The writer's connection; while the database is away it keeps trying, and the turns wait at their append."""
+        attempt = 0
+        while self._lost():
+            try:
+                self._connection = await self._connect()
+            except psycopg.OperationalError as error:
+                pause = RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS) - 1)]
+                logger.warning("no connection to append with, again in %.2f s: %s", pause, type(error).__name__)
+                await asyncio.sleep(pause)
+                attempt += 1
+        assert self._connection is not None
+        return self._connection
+
+    def _settle(self, parts: list[_Part]) -> None:
+        rows = [row for part in parts for row in part.rows]
+        if rows:
+            self._on_committed(rows)
+        for part in parts:
+            _resolve(part)
+
+
+def _resolve(part: _Part) -> None:
+    for future in (*part.waiting, *(job.done for job in part.jobs)):
+        if not future.done():
+            future.set_result(None)
+
+
+def _take_part(turn: HeldTurn, stamp: str) -> _Part | None:
+    """A turn's share of the next batch, or None: it has none, or it cannot be encoded and the turn fails, alone."""
+    ready = next((n for n, event in enumerate(turn.pending) if event.task and event.task not in turn.written), None)
+    pending, jobs, waiting = turn.pending[:ready], turn.jobs, turn.waiting
+    turn.pending, turn.jobs, turn.waiting = turn.pending[len(pending) :], [], []
+    part = _Part(turn, [], jobs, waiting)
+    try:
+        for event in _joined(pending):
+            data = encode_data(event.data, stamp)
+            seq = turn.next_seq + len(part.rows)
+            part.rows.append(Event(turn.session_id, seq, turn.turn_id, turn.attempt, event.type, data))
+    except (TypeError, ValueError) as error:
+        _fail(part, error)
+        return None
+    turn.next_seq += len(part.rows)
+    if part.rows or part.jobs:
+        return part
+    if turn.fenced or turn.failure is not None:
+        _fail(part, turn.failure or Fenced())
+    else:
+        _resolve(part)  # all that it handed in had been committed with an earlier batch
+    return None
+
+
+def _joined(pending: Sequence[NewEvent]) -> Iterator[NewEvent]:
+    """Consecutive tokens become one `token` event."""
+    for is_token, events in groupby(pending, key=lambda event: event.type == "token"):
+        if is_token:
+            yield NewEvent("token", {"content": "".join(event.data["content"] for event in events)})
+        else:
+            yield from events
+
+
+def _turns(turns: Sequence[HeldTurn]) -> dict[str, str]:
+    return {
+        "sessions": ",".join(str(turn.session_id) for turn in turns),
+        "turns": ",".join(str(turn.turn_id) for turn in turns),
+        "attempts": ",".join(str(turn.attempt) for turn in turns),
+    }
+
+
+def _parameters(parts: Sequence[_Part]) -> dict[str, Any]:
+    numbered = [(n, row) for n, part in enumerate(parts, 1) for row in part.rows]
+    return {
+        **_turns([part.turn for part in parts]),
+        "ends": ",".join(part.ends for part in parts),
+        "row_turns": ",".join(str(n) for n, _ in numbered),
+        "seqs": ",".join(str(row.seq) for _, row in numbered),
+        "types": ",".join(row.type for _, row in numbered),
+        "data": SEPARATOR.join(row.data for _, row in numbered),
+    }
+
+
+def _refuse(parts: Sequence[_Part]) -> None:
+    for part in parts:
+        part.turn.fence()
+        _fail(part, Fenced())
+
+
+def _fail(part: _Part, error: Exception) -> None:
+    failure = error if isinstance(error, LogError) else AppendFailed()
+    if not part.turn.fenced:
+        part.turn.failure = failure
+    for future in part.waiting:
+        _reject(future, failure)
+    _fail_jobs(part, failure)
+
+
+def _fail_jobs(part: _Part, error: Exception) -> None:
+    for job in part.jobs:
+        _reject(job.done, error)
+
+
+def _reject(future: "asyncio.Future[None]", error: Exception) -> None:
+    """Whoever waits gets it. Where nobody does, as when a fenced turn's tasks were just cancelled, it is no error."""
+    if not future.done():
+        future.set_exception(error)
+        future.exception()
