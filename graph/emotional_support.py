@@ -1,0 +1,85 @@
+"""Answers distress: short and warm, one open question, no diagnosis, no medicine."""
+
+import re
+from typing import Any, NamedTuple
+
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+
+from graph.models import speak
+from graph.parts import Parts
+from graph.state import State, user_message
+
+HISTORY_MESSAGES = 8
+PROMPT = """You answer someone who is in distress, on a page for general health information.
+Write two to four short, warm sentences in plain words. Say back what you heard, without judging it or making it less.
+Ask exactly one open question at the end. Name no illness, give no diagnosis, mention no medicine and no dose.
+Never say that you are a person. If they may be in danger, say that they should call {number}.
+Say once, and only where it fits, that a doctor or someone they trust can help as well."""
+
+WARM_OPENING = "It is understandable that this worries you. Here is what the articles say.\n\n"
+COMPANY = "Someone you trust, or a doctor, can be there with you in ways that a page like this can't."
+WAY_ON = "If you would rather have information, ask me that and I will look it up in the articles here."
+
+
+class Reply(NamedTuple):
+    """What is said when `sign` is in the message; the first whose sign is there."""
+
+    sign: re.Pattern[str]
+    heard: str
+    question: str
+
+
+REPLIES = (
+    Reply(
+        re.compile(
+            r"died|passed away|lost my|grie[fv]|broke up|left me|heartbroken|heart is broken|miss (?:him|her|my)"
+        ),
+        "I am so sorry. Losing someone, or something that was part of your life, can hurt in waves, "
+        "and there is no right way to grieve.",
+        "What would you like to tell me about it?",
+    ),
+    Reply(
+        re.compile(r"scared|afraid|anxious|worried|frightened|terrified|panick|nervous"),
+        "That sounds frightening, and it makes sense that it is hard to think of anything else. "
+        "Fear often eases a little when it is shared and when the next small step is clear.",
+        "What worries you most right now?",
+    ),
+    Reply(
+        re.compile(r"lonely|alone|nobody|no one"),
+        "That sounds lonely, and I am glad that you wrote it down here. "
+        "Feeling alone is heavy, and it says nothing bad about you.",
+        "Who has been a little easier to talk to than others?",
+    ),
+    Reply(
+        re.compile(r"stress|exhausted|overwhelmed|burnt? out|can't cope|cannot cope|too much|any ?more"),
+        "That sounds like a lot to carry for a long time. Being worn out by it is no weakness.",
+        "Which part of it weighs most today?",
+    ),
+    Reply(
+        re.compile(""),
+        "Thank you for telling me. It sounds as if things are very heavy at the moment, and I am sorry that they are.",
+        "What has been the hardest part of today?",
+    ),
+)
+
+
+class EmotionalSupport:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def answer(self, state: State) -> dict[str, Any]:
+        parts = self._parts
+        if parts.writes:
+            prompt = SystemMessage(PROMPT.format(number=parts.emergency_number))
+            spoken = await speak(parts.model, [prompt, *state["messages"][-HISTORY_MESSAGES:]])
+        else:
+            spoken = await speak(parts.reciter, [HumanMessage(reviewed(user_message(state)))])
+        answer = AIMessage(spoken.content, id=f"{state['turn_id']}:assistant", usage_metadata=spoken.usage)
+        return {"messages": [answer], "citations": [], "abstained": False}
+
+
+def reviewed(message: str) -> str:
+    """One of a few fixed texts."""
+    plain = message.lower().replace("’", "'")
+    reply = next(reply for reply in REPLIES if reply.sign.search(plain))
+    return f"{reply.heard} {COMPANY}\n\n{reply.question}\n\n{WAY_ON}"

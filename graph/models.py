@@ -1,0 +1,94 @@
+"""The chat model that a name stands for: `extractive`, `scripted?…`, else what `init_chat_model` takes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.messages.ai import UsageMetadata, add_usage
+
+from graph.citations import Cited
+from graph.offline_models import Extractive, Scripted
+
+READING_PACE_MS = 35
+EXTRACTIVE = {"pace_ms": READING_PACE_MS}
+SCRIPTED = {"tokens": 200, "delay_ms": 10, "stage_ms": 0, "stamp": 0}
+
+
+class Opened(NamedTuple):
+    """`writes`: it composes text of its own; a model that does not is given finished texts to recite."""
+
+    model: BaseChatModel
+    name: str
+    writes: bool = True
+
+
+class Spoken(NamedTuple):
+    content: str
+    usage: UsageMetadata | None
+
+
+def open_model(name: str, pace_ms: int | None = None) -> Opened:
+    """Raises ValueError with a sentence that says what is wrong and what is allowed."""
+    kind, _, query = name.partition("?")
+    if kind == "extractive":
+        pace = options(name, query, EXTRACTIVE)["pace_ms"]
+        return Opened(Extractive(pace_ms=pace if "pace_ms" in query or pace_ms is None else pace_ms), kind, False)
+    if kind == "scripted":
+        script = options(name, query, SCRIPTED)
+        model = Scripted(pace_ms=script["delay_ms"], tokens=script["tokens"], stamp=bool(script["stamp"]))
+        return Opened(model, kind)
+    return Opened(Cited(inner=_provider(name)), name)
+
+
+def scripted_stage_ms(name: str) -> int | None:
+    """How long each stage of a scripted model takes; None for every other model."""
+    kind, _, query = name.partition("?")
+    return options(name, query, SCRIPTED)["stage_ms"] if kind == "scripted" else None
+
+
+def options(name: str, query: str, defaults: dict[str, int]) -> dict[str, int]:
+    """The whole numbers of a query string over their defaults."""
+    given = parse_qsl(query, keep_blank_values=True)
+    if query and "&".join(f"{key}={value}" for key, value in given) != query:
+        raise ValueError(f"{name!r}: after '?' come options such as {_example(defaults)}")
+    for key, value in given:
+        if key not in defaults:
+            raise ValueError(f"{name!r}: unknown option {key!r}; allowed are {', '.join(defaults)}")
+        if not (value.isascii() and value.isdigit()):
+            raise ValueError(f"{name!r}: {key}={value} must be a whole number, 0 or more, as in {_example(defaults)}")
+    return defaults | {key: int(value) for key, value in given}
+
+
+def _example(defaults: dict[str, int]) -> str:
+    return "&".join(f"{key}={value}" for key, value in defaults.items())
+
+
+def _provider(name: str) -> BaseChatModel:
+    from langchain.chat_models import init_chat_model
+
+    try:
+        if not name:
+            raise ValueError("it has no name")
+        model = init_chat_model(name)
+        # Tries again by itself, where we must not: after the first token, or for longer than anyone waits.
+        return init_chat_model(name, max_retries=0) if "max_retries" in type(model).model_fields else model
+    except ImportError as error:
+        raise ValueError(f"{name!r} needs a Python package that is not installed: {error}") from error
+    except Exception as error:  # every provider raises types of its own, for a missing key too
+        raise ValueError(
+            f"{name!r} is no model that can be opened ({error}); it may be extractive, scripted?{_example(SCRIPTED)}, "
+            "or provider:model as LangChain's init_chat_model takes it"
+        ) from error
+
+
+async def speak(model: BaseChatModel, messages: Sequence[BaseMessage]) -> Spoken:
+    """Streams the model, which is what LangGraph shows, and gives the same text whole."""
+    pieces: list[str] = []
+    usage: UsageMetadata | None = None
+    async for chunk in model.astream(list(messages)):
+        pieces.append(chunk.text)
+        if chunk.usage_metadata:
+            usage = add_usage(usage, chunk.usage_metadata)
+    return Spoken("".join(pieces), usage)

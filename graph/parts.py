@@ -1,0 +1,90 @@
+"""What the graph is made of. `open_parts` builds it from settings; tests put in their own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from psycopg_pool import AsyncConnectionPool
+
+from graph.models import open_model, scripted_stage_ms
+from graph.offline_models import Reciter
+from graph.red_flags import EMERGENCY_NUMBER
+from graph.retrieval.embed import open_embedder
+from graph.retrieval.rerank import Ranked, Reranker
+from graph.retrieval.search import Found, Search
+
+RERANKERS = ("maxsim",)
+
+
+async def _nothing() -> None: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """`writes`: see models.Opened. `reciter` says fixed texts at reading pace, `urgent` at once.
+
+    `search` raises when it fails; `rerank` degrades instead.
+    """
+
+    model: BaseChatModel
+    model_name: str
+    search: Callable[[str], Awaitable[Found]]
+    rerank: Callable[[str, list[dict[str, Any]]], Awaitable[Ranked]]
+    writes: bool = True
+    reciter: BaseChatModel = field(default_factory=Reciter)
+    urgent: BaseChatModel = field(default_factory=Reciter)
+    emergency_number: str = EMERGENCY_NUMBER
+    warm_up: Callable[[], Awaitable[None]] = _nothing
+
+
+def open_parts(
+    *,
+    model: str,
+    embeddings: str,
+    reranker: str,
+    pool: AsyncConnectionPool[Any],
+    pace_ms: int | None = None,
+    emergency_number: str = EMERGENCY_NUMBER,
+) -> Parts:
+    """Quick: the encoder is loaded by the first question, or by `warm_up`. Raises ValueError for an unknown name."""
+    opened = open_model(model, pace_ms)
+    embedder = open_embedder(embeddings)
+    if reranker not in RERANKERS:
+        raise ValueError(f"{reranker!r} is no reranker; there is {', '.join(RERANKERS)}")
+    reciter = Reciter(pace_ms=getattr(opened.model, "pace_ms", 0))
+    stage_ms = scripted_stage_ms(model)
+    if stage_ms is not None:
+        return Parts(
+            opened.model, opened.name, *_scripted(stage_ms), reciter=reciter, emergency_number=emergency_number
+        )
+    return Parts(
+        opened.model,
+        opened.name,
+        Search(pool, embedder),
+        Reranker(pool, embedder),
+        writes=opened.writes,
+        reciter=reciter,
+        emergency_number=emergency_number,
+        warm_up=embedder.warm_up,
+    )
+
+
+def _scripted(
+    stage_ms: int,
+) -> tuple[Callable[[str], Awaitable[Found]], Callable[[str, list[dict[str, Any]]], Awaitable[Ranked]]]:
+    passages: list[dict[str, Any]] = [
+        {"id": f"scripted-{n}", "title": f"Scripted passage {n}", "url": "", "score": 1 / n, "text": "Words. " * 20}
+        for n in (1, 2, 3)
+    ]
+
+    async def search(question: str) -> Found:
+        await asyncio.sleep(stage_ms / 1000)
+        return Found(passages)
+
+    async def rerank(question: str, found: list[dict[str, Any]]) -> Ranked:
+        await asyncio.sleep(stage_ms / 1000)
+        return Ranked(found, [], None)
+
+    return search, rerank

@@ -1,0 +1,94 @@
+"""Answers from the library: retrieve → rerank → generate with citations, or say that nothing there fits."""
+
+import re
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+
+from graph.citations import SOURCES, citations
+from graph.emotional_support import WARM_OPENING
+from graph.models import Spoken, speak
+from graph.parts import Parts
+from graph.quotes import EVIDENCE, QUESTION
+from graph.red_flags import topic_line
+from graph.state import State, user_message
+
+FIT_NEEDED = 0.545  # see tests/integration/test_answers.py
+HISTORY_MESSAGES = 6
+NEAREST_TOPICS = 3
+NEAR_FROM_FIT = 0.4  # below, the question is about something else altogether
+PROMPT = """You give general health information on a public page, in plain words, in the language of the question.
+Use only the numbered passages below. Put the number of its passage, as in [2], after every sentence that uses one.
+If the passages do not answer the question, say so in one sentence and add nothing from elsewhere.
+Repeat a dose or another number only exactly as a passage gives it. Never diagnose, and never advise to start, stop or
+change a medicine: for that the person should ask a doctor or a pharmacist. Be brief: at most 200 words, Markdown.
+
+Passages:
+{passages}"""
+NOTHING_FITS = (
+    "I found nothing in the articles here that answers this well enough, so I would rather not guess. "
+    "A doctor or a pharmacist can help you further."
+)
+GREETING = re.compile(
+    r"\W*(?:hello|hi|hey|good (?:morning|evening|afternoon)|thanks?|thank you|okay|ok|bye)(?: there| so much)?\W*",
+    re.IGNORECASE,
+)
+GREETED = "You are welcome here. I answer general health questions from the articles in this library. What is yours?"
+NOTHING_THERE = "There are no articles here yet, so I can't answer from them. A doctor or a pharmacist can help you."
+
+
+class RagAgent:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def retrieve(self, state: State) -> dict[str, Any]:
+        found = await self._parts.search(state["question"])
+        return {"passages": found.passages, "retrieval_degraded": found.degraded}
+
+    async def rerank(self, state: State) -> dict[str, Any]:
+        sources, evidence, fit, degraded = await self._parts.rerank(state["question"], state["passages"])
+        return {"sources": sources, "evidence": evidence, "fit": fit, "reranking_degraded": degraded}
+
+    async def generate(self, state: State) -> dict[str, Any]:
+        """Whether the sources are good enough is decided here, in code; a model is asked only when they are."""
+        abstained = not state["sources"] or (state["fit"] is not None and state["fit"] < FIT_NEEDED)
+        opening = await self._recite(self._opening(state, abstained))
+        body = await (self._recite(abstention(state)) if abstained else self._answer(state))
+        content = opening.content + body.content
+        answer = AIMessage(content, id=f"{state['turn_id']}:assistant", usage_metadata=body.usage)
+        cited = citations(content, state["sources"])
+        return {"messages": [answer], "citations": cited, "abstained": abstained}
+
+    async def _answer(self, state: State) -> Spoken:
+        return await speak(self._parts.model, prompt(state))
+
+    async def _recite(self, text: str) -> Spoken:
+        return await speak(self._parts.reciter, [HumanMessage(text)]) if text else Spoken("", None)
+
+    def _opening(self, state: State, abstained: bool) -> str:
+        opening = WARM_OPENING if state["warm"] and not abstained else ""
+        topic = state["urgent_topic"]
+        return f"{topic_line(topic, self._parts.emergency_number)}\n\n{opening}" if topic else opening
+
+
+def prompt(state: State) -> list[BaseMessage]:
+    """Numbered passages for a model that reads; the same as data for one that quotes."""
+    passages = "\n\n".join(f"[{n}] {s['title']}\n{s['text']}" for n, s in enumerate(state["sources"], start=1))
+    extra = {SOURCES: state["sources"], EVIDENCE: state["evidence"], QUESTION: state["question"]}
+    return [
+        SystemMessage(PROMPT.format(passages=passages)),
+        *state["messages"][:-1][-HISTORY_MESSAGES:],
+        HumanMessage(user_message(state), additional_kwargs=extra),
+    ]
+
+
+def abstention(state: State) -> str:
+    sources, fit = state["sources"], state["fit"]
+    if GREETING.fullmatch(user_message(state)):
+        return GREETED
+    if not sources:
+        return NOTHING_THERE
+    if fit is not None and fit < NEAR_FROM_FIT:
+        return NOTHING_FITS
+    topics = list(dict.fromkeys(source["title"].split(": ")[0] for source in sources))[:NEAREST_TOPICS]
+    return f"{NOTHING_FITS}\n\nThe nearest topics here are: {', '.join(topics)}."

@@ -1,0 +1,160 @@
+"""Ranks candidates by comparing the question's word pieces with the passages' (MaxSim), from vectors stored at ingest.
+
+The numbers come from tests/support/questions.tsv: 90 questions that the starter articles answer, 55 that they do not.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from graph.retrieval.embed import Embedder, Encoded, Vectors, unit
+from graph.retrieval.queries import query
+from graph.retrieval.wordpiece import END, START, vocabulary
+
+logger = logging.getLogger(__name__)
+SOURCES = 6
+MAXSIM_WEIGHT = 0.3  # the rest is the passage's cosine
+COMMON_WORD_WEIGHT = 0.3
+TIMEOUT_SECONDS = 2
+STEPS = 150  # of a stored token vector's component: it lies within ±0.85, and a byte holds ±127 steps
+DEGRADED = "The sources are in the order of the search: reranking failed."
+COMMON_WORDS = (
+    *("what", "when", "how", "is", "are", "be", "do", "does", "can", "should", "the", "a", "an", "of", "to", "for"),
+    *("in", "on", "with", "and", "if", "i", "my", "me", "you", "it"),
+)
+
+
+class Ranked(NamedTuple):
+    """`sources`: dumps of events.Source, best first. `evidence`, of each of their sentences: source (counted from 1),
+    order, text, score. `fit`: how well they answer, about 0 to 1. `degraded`: what was left out."""
+
+    sources: list[dict[str, Any]]
+    evidence: list[dict[str, Any]]
+    fit: float | None
+    degraded: str | None = None
+
+
+class Compared(NamedTuple):
+    """A passage against a question; `likeness` has a row for each of its word pieces, a column for the question's."""
+
+    passage: dict[str, Any]
+    row: dict[str, Any]
+    tokens: Vectors
+    likeness: Vectors
+    maxsim: float
+
+    @property
+    def score(self) -> float:
+        return float((1 - MAXSIM_WEIGHT) * self.passage["score"] + MAXSIM_WEIGHT * self.maxsim)
+
+
+class Reranker:
+    """Never fails: without token vectors the order of the search stays, and the answer says so."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any], embedder: Embedder) -> None:
+        self._pool, self._embedder = pool, embedder
+
+    async def __call__(self, question: str, passages: list[dict[str, Any]]) -> Ranked:
+        if not passages:
+            return Ranked([], [], None)
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                encoded = await self._embedder.encode_question(question)
+                rows = await self._token_rows(passages)
+                return await self._embedder.apart(rank, encoded, passages, rows)
+        except Exception:
+            logger.exception("reranking failed")
+            best = passages[:SOURCES]
+            return Ranked([_source(passage, passage["score"]) for passage in best], [], _cosine_fit(best), DEGRADED)
+
+    async def _token_rows(self, passages: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
+        wanted = {"documents": [p["document_id"] for p in passages], "ordinals": [p["ordinal"] for p in passages]}
+        async with (
+            self._pool.connection() as connection,
+            connection.cursor(binary=True, row_factory=dict_row) as cursor,
+        ):
+            await cursor.execute(query("token_rows"), wanted)
+            return {(row["document_id"], row["ordinal"]): row for row in await cursor.fetchall()}
+
+
+def rank(question: Encoded, passages: list[dict[str, Any]], rows: dict[tuple[str, int], dict[str, Any]]) -> Ranked:
+    """A passage that was deleted since the search is left out."""
+    there = [(p, rows[key]) for p in passages if (key := (p["document_id"], p["ordinal"])) in rows]
+    weights = piece_weights(question.ids)
+    compared = [compare(question, weights, passage, row) for passage, row in there]
+    best = sorted(compared, key=lambda one: -one.score)[:SOURCES]
+    evidence = [
+        {"source": number, "order": order, "text": text, "score": round(score, 4)}
+        for number, one in enumerate(best, start=1)
+        for order, (text, score) in enumerate(
+            zip(one.row["sentences"], sentence_scores(question, weights, one), strict=True)
+        )
+    ]
+    sources = [_source(one.passage, one.score) for one in best]
+    return Ranked(sources, evidence, _fit(best[0], evidence) if best else None)
+
+
+def compare(question: Encoded, weights: Vectors, passage: dict[str, Any], row: dict[str, Any]) -> Compared:
+    """Each piece of the question finds its nearest piece in the passage."""
+    tokens = unpack(row["tokens"])
+    likeness = tokens @ question.tokens.T
+    return Compared(passage, row, tokens, likeness, float(likeness.max(axis=0) @ weights))
+
+
+def sentence_scores(question: Encoded, weights: Vectors, one: Compared) -> list[float]:
+    """Compared as a whole, the mean of its pieces as the passage's context made them, and piece by piece."""
+    spans = [slice(start, end) for start, end in pairwise(one.row["token_ends"])]
+    return [
+        float(unit(one.tokens[span].mean(axis=0)) @ question.vector + one.likeness[span].max(axis=0) @ weights) / 2
+        if span.stop > span.start
+        else 0.0
+        for span in spans
+    ]
+
+
+def _fit(best: Compared, evidence: list[dict[str, Any]]) -> float:
+    best_sentence: float = max(sentence["score"] for sentence in evidence)
+    return float(round((best.passage["score"] + best.maxsim + best_sentence) / 3, 4))
+
+
+def _cosine_fit(best: list[dict[str, Any]]) -> float:
+    """Lower than a full fit of the same passages, so that a degraded answer is declined sooner."""
+    return max(float(passage["score"]) for passage in best)
+
+
+def _source(passage: dict[str, Any], score: float) -> dict[str, Any]:
+    return {**{key: passage[key] for key in ("id", "title", "url", "text")}, "score": round(score, 4)}
+
+
+def piece_weights(ids: Sequence[int]) -> Vectors:
+    """How much each piece of a question counts, 1 in all; marks and punctuation count nothing, unless that is all."""
+    silent, common = _light_pieces()
+    weights = np.array([0 if i in silent else COMMON_WORD_WEIGHT if i in common else 1 for i in ids], dtype=np.float32)
+    if not weights.any():
+        weights[:] = 1
+    weights /= weights.sum()
+    return weights
+
+
+@cache
+def _light_pieces() -> tuple[frozenset[int], frozenset[int]]:
+    known = vocabulary()
+    silent = {number for piece, number in known.items() if piece in (START, END) or not any(map(str.isalnum, piece))}
+    return frozenset(silent), frozenset(known[word] for word in COMMON_WORDS)
+
+
+def pack(tokens: Vectors) -> bytes:
+    """A byte a component, for the table."""
+    return np.clip(np.rint(tokens * STEPS), -127, 127).astype(np.int8).tobytes()
+
+
+def unpack(packed: bytes) -> Vectors:
+    steps = np.frombuffer(packed, dtype=np.int8).reshape(-1, Embedder.dimensions)
+    return steps.astype(np.float32) / np.float32(STEPS)

@@ -1,0 +1,104 @@
+"""Finds candidate passages: by meaning and by words at once, in one statement."""
+
+import re
+from typing import Any, NamedTuple
+
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from graph.retrieval.embed import Embedder, Vectors
+from graph.retrieval.queries import query
+
+CANDIDATES = 24
+LEG = 40
+RARE_WORDS = 6
+DENSE_WEIGHT = 1.0
+LEXICAL_WEIGHT = 0.5
+RANK_CONSTANT = 60
+DUPLICATE_OVERLAP = 0.85
+DUPLICATE_SCORES_DIFFER = 0.02
+
+
+class ForeignEncoder(Exception):
+    """The passages in this database were made by another encoder: their vectors can't be compared with a question's."""
+
+    def __init__(self, there: str, here: str) -> None:
+        super().__init__(
+            f"the passages here were encoded by {there}, not by {here}: "
+            "set PULSELINE_EMBEDDINGS back, or delete all documents and ingest them again"
+        )
+
+
+class Found(NamedTuple):
+    """`passages`, best first: id, document_id, ordinal, title, url, score, text. `degraded`: what was left out."""
+
+    passages: list[dict[str, Any]]
+    degraded: str | None = None
+
+
+class Search:
+    """Every failure is raised: without passages there is nothing to answer from."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any], embedder: Embedder) -> None:
+        self._pool, self._embedder = pool, embedder
+        self._encoder_checked = False
+
+    async def __call__(self, question: str) -> Found:
+        encoded = await self._embedder.encode_question(question)
+        parameters = {
+            "question": question.replace("\x00", " "),
+            "vector": literal(encoded.vector),
+            "leg": LEG,
+            "rare_words": RARE_WORDS,
+            "dense_weight": DENSE_WEIGHT,
+            "lexical_weight": LEXICAL_WEIGHT,
+            "rank_constant": RANK_CONSTANT,
+        }
+        async with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            if not self._encoder_checked:
+                await cursor.execute(query("encoder"))
+                self._encoder_checked = self._check(await cursor.fetchone())
+            await cursor.execute(query("search"), parameters)
+            rows = await cursor.fetchall()
+        return Found(without_duplicates([_passage(row) for row in rows])[:CANDIDATES])
+
+    def _check(self, encoder: dict[str, Any] | None) -> bool:
+        """Whether it is known now that there is one encoder, this one; before the first ingest it is not."""
+        if encoder is not None and encoder["name"] != self._embedder.name:
+            raise ForeignEncoder(encoder["name"], self._embedder.name)
+        return encoder is not None
+
+
+def _passage(row: dict[str, Any]) -> dict[str, Any]:
+    heading = f": {row['heading']}" if row["heading"] else ""
+    return {
+        "id": f"{row['document_id']}#{row['ordinal']}",
+        "document_id": row["document_id"],
+        "ordinal": row["ordinal"],
+        "title": row["title"] + heading,
+        "url": row["url"],
+        "score": round(row["cosine"], 4),
+        "text": " ".join(row["sentences"]),
+    }
+
+
+def without_duplicates(passages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of passages that say the same in nearly the same words, the first stays. Such passages have nearly one score,
+    so that few pairs need a closer look."""
+    kept: list[tuple[dict[str, Any], frozenset[str]]] = []
+    for passage in passages:
+        words = frozenset(re.findall(r"\w+", passage["text"].lower()))
+        near = (other for one, other in kept if abs(one["score"] - passage["score"]) < DUPLICATE_SCORES_DIFFER)
+        if all(overlap(words, other) < DUPLICATE_OVERLAP for other in near):
+            kept.append((passage, words))
+    return [passage for passage, _ in kept]
+
+
+def overlap(some: frozenset[str], others: frozenset[str]) -> float:
+    """Of all words of both, the share that both have."""
+    return len(some & others) / max(1, len(some | others))
+
+
+def literal(vector: Vectors) -> str:
+    """As pgvector reads it."""
+    return "[" + ",".join(f"{number:.6g}" for number in vector.tolist()) + "]"

@@ -1,0 +1,104 @@
+"""Routes a turn by rules: information, distress, or both; no model, so nothing to leak and nothing to wait for."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import AnyMessage, HumanMessage
+
+from graph.state import State, user_message
+
+LEANS_MAX_WORDS = 8
+
+
+def _any(*alternatives: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{'|'.join(alternatives)})\b")
+
+
+I_AM = r"i(?:'m| am| feel| have been|'ve been)(?: \w+){0,3}?"
+CLOSE_ONES = (
+    r"(?:mum|mom|mother|dad|father|wife|husband|partner|son|daughter|child|baby|brother|sister|friend|best friend|"
+    r"grand\w+|uncle|aunt|boyfriend|girlfriend|dog|cat|family|job|home)"
+)
+GRIEF = _any(
+    rf"(?:lost|miss|missing) (?:him|her|them|my {CLOSE_ONES})|(?:my|our) (?:\w+ )?{CLOSE_ONES} (?:has )?(?:just )?died",
+    r"passed away|left me|broke up with me|(?:my )?heart is broken|heartbroken|grieving|(?:keep|stop) crying",
+    r"(?:can't|cannot|can not) (?:cope|go on|take (?:it|this) any ?more|handle (?:it|this|any ?more))",
+    r"(?:nobody|no one) (?:cares|understands|likes me|loves me)|i hate (?:myself|my life)|need (?:someone )?to talk",
+    r"everything (?:feels|is) (?:too much|pointless|hopeless)|feel like (?:a failure|crying|giving up)",
+    rf"{I_AM} (?:sad|lonely|alone|hopeless|overwhelmed|empty|ashamed|guilty|miserable|desperate|worthless|burnt? out)",
+)
+WORRY = _any(
+    rf"{I_AM} (?:scared|afraid|anxious|worried|stressed|depressed|frightened|terrified|panicking|lost|nervous|upset)",
+    rf"{I_AM} struggling(?! to (?:sleep|breathe|swallow|walk|lose|eat|stand))|i feel (?:awful|so bad|so down|down)",
+)
+QUESTION = _any(
+    r"what|which|when (?:should|do|to)|why (?:do|does|is|are)|could (?:it|this|that)|can (?:i|you|it|a|the)|should i",
+    r"how (?:do|does|can|long|much|many|often|is|are|to|common|serious)|is (?:this|that|my)|do i|does|are there",
+    r"is it (?:safe|normal|dangerous|serious|ok|okay|contagious)|tell me about|explain",
+    r"(?:symptoms?|treatments?) (?:of|for)",
+)
+MATTER = _any(
+    r"symptoms?|treatments?|side effects?|dose|medicines?|medications?|tablets?|pills?|cancer|tests?|results?|vaccine",
+    r"diagnos\w+|blood|lumps?|mole|rash|pains?|aches?|\w*ache|fever|cough\w*|bleed\w*|swell\w*|swollen|infection|tumou?r",
+    r"hurts?|itch\w*|dizz\w*|vomit\w*|surgery|operation|scan|heart(?:beat)?|chest|stomach|diabetes|stroke|allerg\w+",
+    r"pregnan\w+|palpitations|numb(?:ness)?|weight|skin|period|urine|stool|cholesterol|covid\w*|flu",
+)
+WHAT_NOW = re.compile(r"\b(?:what|how) (?:do|can|should|am) i (?:do|go on|supposed to|cope)\b(?! (?:take|treat|use))")
+LEANS = re.compile(r"^\W*" + _any(
+    r"and|but|also|so|or|what about|how about|what if|why|is it|is that|are they|does it|do they|can it|can they",
+    r"(?:for|in) (?:children|kids|adults|women|men|babies|pregnan\w+|older)",
+).pattern)  # fmt: skip
+POINTS_BACK = _any("it|its|that|this|them|they|those|these|one")
+SUBJECT = re.compile(
+    r"\b(?:symptoms?|signs?|causes?|treatments?|side effects?|risks?|dangers?) (?:of|for) ([^.?!,]+?)[\s.?!]*$",
+    re.IGNORECASE,
+)
+OWN_SUBJECT = re.compile(r"\b(?:symptoms|causes|treatment|signs) of \w+")
+
+
+def feels(message: str) -> bool:
+    plain = _plain(message)
+    return GRIEF.search(plain) is not None or WORRY.search(plain) is not None
+
+
+def asks(message: str) -> bool:
+    """Whether there is something to look up. "What should I do?" after distress is no question for a library, and who
+    grieves over an illness does not ask about it; who worries about a sign of one does."""
+    plain = _plain(message)
+    without = WHAT_NOW.sub(" ", plain) if feels(message) else plain
+    return QUESTION.search(without) is not None or (MATTER.search(without) is not None and not GRIEF.search(plain))
+
+
+async def supervisor(state: State) -> dict[str, Any]:
+    message = user_message(state)
+    distressed = feels(message)
+    if distressed and not asks(message):
+        return {"agent": "emotional_support"}
+    return {"agent": "rag_agent", "question": condense(state["messages"]), "warm": distressed}
+
+
+def condense(messages: Sequence[AnyMessage]) -> str:
+    """The last question; one that leans on the question before it ("and for children?") is joined with that."""
+    asked = [message.text for message in messages if isinstance(message, HumanMessage)]
+    question = asked[-1]
+    earlier = next((text for text in reversed(asked[:-1]) if not leans(text)), None)
+    return f"{_subject(earlier)} {question}" if earlier and leans(question) else question
+
+
+def _subject(question: str) -> str:
+    """What the question was about: of "what are the symptoms of iron deficiency?" the illness, so that the symptoms do
+    not weigh down the next question; of any other form, all of it."""
+    named = SUBJECT.search(question.strip())
+    return f"{named[1].capitalize()}:" if named else question.strip()
+
+
+def leans(question: str) -> bool:
+    plain = _plain(question)
+    if len(plain.split()) > LEANS_MAX_WORDS or OWN_SUBJECT.search(plain):
+        return False
+    return LEANS.search(plain) is not None or POINTS_BACK.search(plain) is not None
+
+
+def _plain(message: str) -> str:
+    return message.lower().replace("’", "'")
