@@ -1,0 +1,5 @@
+"""`python -m functions` is `pulseline`."""
+
+from functions.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""Refuses a body that is larger than any valid one before it is read into memory, and a type that is no JSON."""
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from functions.errors import problem
+
+BODY_MAX_BYTES = 64 * 1024
+WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+class BodyLimit:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in WITH_BODY:
+            await self._app(scope, receive, send)
+            return
+        body = await _read(receive)
+        if body is None:
+            detail = f"A body may have {BODY_MAX_BYTES} bytes. Send a shorter message."
+            await problem(413, "body_too_large", detail)(scope, receive, send)
+            return
+        media_type = Request(scope).headers.get("content-type", "").partition(";")[0].strip().lower()
+        if body and media_type != "application/json":
+            detail = "Send JSON, with the header Content-Type: application/json."
+            await problem(415, "unsupported_media_type", detail)(scope, receive, send)
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+
+async def _read(receive: Receive) -> bytes | None:
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return body
+        body += bytes(message.get("body", b""))
+        if len(body) > BODY_MAX_BYTES:
+            return None
+        if not message.get("more_body"):
+            return body
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body once, then whatever the server says next, which can only be that the client went."""
+    given = False
+
+    async def replayed() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed

@@ -1,0 +1,138 @@
+"""Starting a turn, streaming or blocking, and cancelling it."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Annotated, Any
+from uuid import UUID, uuid4, uuid5
+
+from fastapi import APIRouter, Header, Response
+from fastapi.responses import JSONResponse
+
+from functions.auth import Owner
+from functions.contract import BlockingAnswer, Cancellation, CancellationRequest, Problem, Started, StartRequest
+from functions.errors import STATUSES, problem
+from functions.replica import Replica, Serving
+from functions.tail import TailResponse, next_frames
+from graph.eventlog.errors import DatabaseUnavailable
+from graph.eventlog.events import AnswerMessage, Cancelled, Done, Error, StreamEvent
+from graph.eventlog.hub import Reader, Watch
+from graph.eventlog.log import Turn
+
+SESSIONS_NAMESPACE = UUID("5d0c4a5e-6f0e-4a53-9f2e-0d1f6a3c7b21")
+REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (404, 409, 413, 415, 422, 503)}
+router = APIRouter()
+
+
+async def _start(replica: Replica, owner: str, body: StartRequest, watching: ExitStack) -> tuple[Turn, Watch]:
+    """Commits the turn, then hints. The session is watched first, so that no event of the turn can be missed."""
+    request_id = body.request_id or str(uuid4())
+    session_id = body.session_id or uuid5(SESSIONS_NAMESPACE, f"{owner}\n{request_id}")
+    watch = watching.enter_context(replica.hub.watch(session_id))
+    turn = await replica.log.start(session_id, owner, request_id, body.message, body.replaces)
+    if turn.created:
+        replica.started(turn)
+    return turn, watch
+
+
+def _headers(turn: Turn) -> dict[str, str]:
+    return {
+        "Location": f"/chat/stream/{turn.session_id}?after={turn.first_seq - 1}",
+        "X-Session-Id": str(turn.session_id),
+        "X-Turn-Id": str(turn.turn_id),
+    }
+
+
+@router.post(
+    "/chat/stream",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "this turn, first event to terminal event"},
+        202: {"model": Started, "description": "with Prefer: respond-async"},
+        **REFUSALS,
+    },
+)
+async def stream(
+    body: StartRequest, owner: Owner, replica: Serving, prefer: Annotated[list[str] | None, Header()] = None
+) -> Response:
+    """Starts a turn. A disconnect does not stop it; only a cancel does."""
+    with ExitStack() as watching:
+        turn, watch = await _start(replica, owner, body, watching)
+        if "respond-async" in _preferences(prefer or []):
+            return _accepted(turn, {"Preference-Applied": "respond-async"})
+        reader = replica.hub.reader(watch, turn.first_seq, turn.first_seq - 1, active=True)
+        return TailResponse(replica, reader, owner, "turn", watching.pop_all(), _headers(turn))
+
+
+def _preferences(headers: list[str]) -> set[str]:
+    """The tokens of all Prefer headers (RFC 7240), without their values."""
+    return {part.partition("=")[0].strip().lower() for header in headers for part in re.split("[,;]", header)}
+
+
+def _accepted(turn: Turn, headers: Mapping[str, str] | None = None) -> Response:
+    all_headers = {**_headers(turn), **(headers or {})}
+    started = Started(
+        session_id=turn.session_id,
+        turn_id=turn.turn_id,
+        after=turn.first_seq - 1,
+        events_url=all_headers["Location"],
+    )
+    return JSONResponse(started.model_dump(mode="json"), 202, all_headers)
+
+
+@router.post("/chat", response_model=BlockingAnswer, responses={202: {"model": Started}, **REFUSALS})
+async def chat(body: StartRequest, owner: Owner, replica: Serving) -> Response:
+    """The whole answer at once. Past the window: 202, and the answer goes on at Location."""
+    with ExitStack() as watching:
+        turn, watch = await _start(replica, owner, body, watching)
+        reader = replica.hub.reader(watch, turn.first_seq, turn.first_seq - 1, active=True)
+        try:
+            async with asyncio.timeout(replica.settings.stream_window_seconds):
+                return _answer(turn, await _end(replica, reader, owner))
+        except (TimeoutError, DatabaseUnavailable):
+            return _accepted(turn)  # the turn is committed: the client goes on at Location
+
+
+async def _end(replica: Replica, reader: Reader, owner: str) -> StreamEvent:
+    """The first terminal event after the reader's cursor."""
+    while True:
+        for frame in await next_frames(replica, reader, owner, replica.settings.heartbeat_seconds):
+            if frame.ends:
+                session_id = reader.session_id
+                return (await replica.log.read({session_id: frame.seq - 1}, 1))[0].parse()
+        if replica.hub.draining:
+            raise TimeoutError
+
+
+def _answer(turn: Turn, end: StreamEvent) -> Response:
+    match end:
+        case Done():
+            answer = BlockingAnswer(
+                session_id=turn.session_id,
+                turn_id=turn.turn_id,
+                status="done",
+                message=end.message,
+                duration_ms=end.duration_ms,
+            )
+        case Cancelled():
+            message = AnswerMessage(id=f"{turn.turn_id}:assistant", content=end.content)
+            answer = BlockingAnswer(
+                session_id=turn.session_id, turn_id=turn.turn_id, status="cancelled", message=message, duration_ms=0
+            )
+        case Error():
+            return problem(STATUSES.get(end.code, 500), end.code, end.message, _headers(turn))
+        case _:
+            raise AssertionError(f"{end.type} ends no turn")
+    return JSONResponse(answer.model_dump(mode="json"), 200, _headers(turn))
+
+
+@router.post("/chat/stream/{session_id}/cancel", responses=REFUSALS)
+async def cancel(
+    session_id: UUID, owner: Owner, replica: Serving, body: CancellationRequest | None = None
+) -> Cancellation:
+    """Takes the pen from whoever answers, alive or not. Idempotent: a turn that had ended says how."""
+    request = body or CancellationRequest()
+    ended = await replica.log.cancel(session_id, owner, request.turn_id, request.reason)
+    replica.ended(session_id)
+    return Cancellation(turn_id=ended.turn_id, status=ended.status, seq=ended.last_seq)

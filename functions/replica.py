@@ -1,0 +1,154 @@
+"""What one process holds while it serves: the pool, the log, the hub, the wake-ups and, unless it only tails, a worker.
+
+Nothing of it is needed by another process: any replica serves any request.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol
+from uuid import UUID
+from weakref import WeakSet
+
+import psycopg
+from fastapi import Depends, Request
+from psycopg import AsyncConnection
+
+from functions.frames import encode
+from functions.settings import Settings
+from graph.eventlog.events import Event
+from graph.eventlog.hub import Hub
+from graph.eventlog.log import PREPARE_THRESHOLD, Turn, open_pool
+from graph.eventlog.sessions import Sessions
+from graph.eventlog.wakeups import Wakeups
+
+POLL_SECONDS_WITH_NOTIFY = 0.25
+POLL_SECONDS_ALONE = 0.025
+CONNECT_TIMEOUT_SECONDS = 5
+OWNER_KEY = "owner_key"
+
+
+class TurnWorker(Protocol):
+    """What a replica asks of the worker in its process; the tail path must not import the worker itself."""
+
+    def started(self, session_id: UUID, turn_id: UUID) -> None: ...
+    def queued(self) -> None: ...
+    def grown(self, sessions: list[UUID]) -> None: ...
+    def notified(self, works: bool) -> None: ...
+    async def drain(self, seconds: float) -> None: ...
+
+
+@dataclass
+class Replica:
+    """`direct`: notifications have arrived, so no PgBouncer in transaction mode lies between, and statements may be
+    prepared. Until that is known, and wherever NOTIFY is off, it works without."""
+
+    settings: Settings
+    database_url: str
+    log: Sessions
+    hub: Hub
+    secret_key: str = ""
+    wakeups: Wakeups | None = None
+    worker: TurnWorker | None = None
+    direct: bool = False
+    connections: WeakSet[AsyncConnection[Any]] = field(default_factory=WeakSet)
+
+    async def connect(self) -> AsyncConnection[Any]:
+        """A connection of its own, outside the pool: for the writer, for LISTEN and for NOTIFY."""
+        connection = await AsyncConnection.connect(
+            self.database_url,
+            autocommit=True,
+            prepare_threshold=PREPARE_THRESHOLD if self.direct else None,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+        )
+        self.connections.add(connection)
+        return connection
+
+    def committed(self, events: list[Event]) -> None:
+        """Rows of this process's writer, right after their commit."""
+        self.hub.publish(events)
+        if self.wakeups is not None:
+            self.wakeups.grown({event.session_id for event in events})
+
+    def started(self, turn: Turn) -> None:
+        """A turn that this process has queued: hints, only for speed."""
+        if self.worker is not None:
+            self.worker.started(turn.session_id, turn.turn_id)
+        elif self.wakeups is not None:
+            self.wakeups.queued(turn.session_id)
+
+    def ended(self, session_id: UUID) -> None:
+        """A turn that this process cancelled: tell its readers and its worker, wherever they are."""
+        self.hub.hint([session_id])
+        if self.worker is not None:
+            self.worker.grown([session_id])
+        if self.wakeups is not None:
+            self.wakeups.grown([session_id])
+
+    def _heard(self, grown: list[UUID], queued: list[UUID]) -> None:
+        self.hub.hint(grown)
+        if self.worker is not None:
+            self.worker.grown(grown)
+            if queued:
+                self.worker.queued()
+
+    def notified(self, works: bool) -> None:
+        """Notifications arrive, or arrive no more: readers and the worker look less, or more, often by themselves."""
+        self.hub.poll_seconds = POLL_SECONDS_WITH_NOTIFY if works else POLL_SECONDS_ALONE
+        if self.worker is not None:
+            self.worker.notified(works)
+        if works and not self.direct:
+            self.direct = True
+            for connection in self.connections:
+                connection.prepare_threshold = PREPARE_THRESHOLD
+
+    async def drain(self) -> None:
+        """Before the server stops: tails end so that clients come back elsewhere, short turns may finish."""
+        self.hub.drain()
+        if self.worker is not None:
+            await self.worker.drain(self.settings.drain_seconds)
+
+
+OpenWorker = Callable[[Replica], AbstractAsyncContextManager[TurnWorker]]
+
+
+@asynccontextmanager
+async def open_replica(
+    settings: Settings, database_url: str, open_worker: OpenWorker | None = None
+) -> AsyncIterator[Replica]:
+    async with AsyncExitStack() as stack:
+        pool = open_pool(database_url, max_size=settings.pool_size, prepare=lambda: replica.direct)
+        log = Sessions(await stack.enter_async_context(pool))
+        hub = Hub(log.read, encode, POLL_SECONDS_ALONE)
+        replica = Replica(settings, database_url, log, hub)
+        replica.secret_key = settings.secret_key or await log.secret(OWNER_KEY, secrets.token_urlsafe(32))
+        await stack.enter_async_context(hub.running())
+        if settings.notify == "on":
+            replica.wakeups = Wakeups(replica.connect, replica._heard, replica.notified)
+            await stack.enter_async_context(replica.wakeups.running())
+        if open_worker is not None:
+            replica.worker = await stack.enter_async_context(open_worker(replica))
+            replica.worker.notified(replica.wakeups is not None and replica.wakeups.works)
+        yield replica
+
+
+async def reachable(replica: Replica) -> bool:
+    try:
+        async with replica.log.pool.connection(timeout=1) as connection:
+            await connection.execute("select 1")
+    except (psycopg.Error, TimeoutError):
+        return False
+    return True
+
+
+async def _replica(request: Request) -> Replica:
+    """Async, so that no thread is asked for it."""
+    replica: Replica = request.app.state.replica
+    return replica
+
+
+Serving = Annotated[Replica, Depends(_replica)]

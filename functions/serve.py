@@ -1,0 +1,116 @@
+"""The server process: uvicorn around the app, drained before it stops."""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from types import FrameType
+
+import uvicorn
+
+from functions.app import create_app
+from functions.replica import Replica, open_replica
+from functions.settings import Settings
+from functions.worker import open_worker
+from graph.models import open_model
+
+GC_THRESHOLDS = (50_000, 20, 50)  # a run keeps all its chunks until it ends: full collections over them stall the loop
+GRACEFUL_SECONDS = 3
+BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """Says where it serves; when told to stop it accepts nothing more, drains, and only then waits for connections."""
+
+    def __init__(
+        self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]], greet: Callable[[str], None]
+    ) -> None:
+        super().__init__(config)
+        self._drain, self._greet = drain, greet
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            tune_garbage_collection()
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._greet(f"http://{host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await self._drain()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Unlike the parent it does not raise the signal again: what the process started is ended first."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
+def tune_garbage_collection() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Takes the port first of all, so that a second start fails before it has done anything."""
+    try:
+        return socket.create_server((host, port), backlog=BACKLOG)
+    except OSError as error:
+        raise ValueError(f"{host}:{port} cannot be used: {error.strerror}. Choose another port with --port.") from None
+
+
+def serve(settings: Settings, url: str, listening: socket.socket, greet: Callable[[str], None]) -> int:
+    """Blocks until the process is told to stop; gives the exit status."""
+    _log_to_stderr(settings)
+    _check_model(settings)
+    app = create_app(settings, url, open_worker if settings.worker == "on" else None)
+
+    async def drain() -> None:
+        replica: Replica | None = getattr(app.state, "replica", None)
+        if replica is not None:
+            await replica.drain()
+
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        server_header=False,
+    )
+    server = _Server(config, drain, greet)
+    server.run([listening])
+    return 0 if server.started else 1
+
+
+async def work(settings: Settings, url: str) -> None:
+    """Only a worker, until SIGTERM or Ctrl-C; then it drains."""
+    _log_to_stderr(settings)
+    _check_model(settings)
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    async with open_replica(settings, url, open_worker) as replica:
+        tune_garbage_collection()
+        logging.getLogger(__name__).info("working")
+        await stop.wait()
+        await replica.drain()
+
+
+def _check_model(settings: Settings) -> None:
+    """Refused here with a sentence, where the server would print a traceback."""
+    try:
+        open_model(settings.model)
+    except ValueError as error:
+        raise ValueError(f"PULSELINE_MODEL: {error}") from None
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for chatty in ("uvicorn", "httpx"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -1,0 +1,138 @@
+"""GET /chat/stream/{session_id}: a session's log as Server-Sent Events, from a cursor on."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from starlette.types import Receive, Scope, Send
+
+from functions.auth import Owner
+from functions.contract import Problem
+from functions.frames import OPENING, PING
+from functions.replica import Replica, Serving
+from graph.eventlog.errors import BadCursor, DatabaseUnavailable, LogError
+from graph.eventlog.hub import Frame, Reader
+
+SEND_TIMEOUT_SECONDS = 30.0  # a client that takes nothing for so long is dropped; it resumes by its cursor
+CURSOR = r"^\d{1,18}$"
+CURSOR_OR_NONE = r"^(\d{1,18})?$"
+HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+Follow = Literal["turn", "session"]
+router = APIRouter()
+
+
+class TailResponse(Response):
+    """Streams a reader's frames until a terminal event (follow=turn), the window's end, a drain, or the client's end.
+
+    It sends bytes that are already encoded and holds no database connection while it waits.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        replica: Replica,
+        reader: Reader,
+        owner: str,
+        follow: Follow,
+        watching: ExitStack,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status_code=200, headers={**HEADERS, **(headers or {})})
+        del self.headers["content-length"]
+        self._replica, self._reader, self._owner = replica, reader, owner
+        self._follow, self._watching = follow, watching
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._watching:
+            streaming = asyncio.create_task(self._stream(send))
+            gone = asyncio.create_task(_client_gone(receive))
+            try:
+                await asyncio.wait((streaming, gone), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (streaming, gone):
+                    task.cancel()
+                results = await asyncio.gather(streaming, gone, return_exceptions=True)
+        if isinstance(results[0], Exception) and not isinstance(results[0], TimeoutError):
+            raise results[0]
+
+    async def _stream(self, send: Send) -> None:
+        settings = self._replica.settings
+        loop = asyncio.get_running_loop()
+        window = settings.stream_window_seconds
+        ends_at = None if window is None else loop.time() + window
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await _send(send, OPENING, more=True)
+        while not self._replica.hub.draining:
+            wait = (
+                settings.heartbeat_seconds
+                if ends_at is None
+                else min(settings.heartbeat_seconds, ends_at - loop.time())
+            )
+            if wait <= 0:
+                break
+            try:
+                frames = await next_frames(self._replica, self._reader, self._owner, wait)
+            except LogError:
+                break  # a clean end: the client comes back with its cursor, here or elsewhere
+            ended = self._follow == "turn" and any(frame.ends for frame in frames)
+            if ended:
+                frames = frames[: 1 + next(n for n, frame in enumerate(frames) if frame.ends)]
+            await _send(send, b"".join(frame.data for frame in frames) or PING, more=not ended)
+            if ended:
+                return
+        await _send(send, b"", more=False)
+
+
+async def next_frames(replica: Replica, reader: Reader, owner: str, wait: float) -> list[Frame]:
+    """The reader's next frames, or none. A silence may be that the session was erased: then SessionNotFound."""
+    frames = await reader.next(wait)
+    if not frames and not replica.hub.draining:
+        with suppress(DatabaseUnavailable):
+            await replica.log.gate(reader.session_id, owner)
+    return frames
+
+
+async def _send(send: Send, body: bytes, *, more: bool) -> None:
+    async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _client_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@router.get(
+    "/chat/stream/{session_id}",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "frames after the cursor"},
+        204: {"description": "nothing after the cursor and no turn active: stop"},
+        404: {"model": Problem},
+        422: {"model": Problem},
+        503: {"model": Problem},
+    },
+)
+async def tail(
+    session_id: UUID,
+    owner: Owner,
+    replica: Serving,
+    after: Annotated[str, Query(pattern=CURSOR)] = "0",
+    follow: Follow = "turn",
+    last_event_id: Annotated[str, Header(pattern=CURSOR_OR_NONE)] = "",
+) -> Response:
+    """`Last-Event-ID` wins over `after`: an EventSource that reconnects by itself keeps its first URL."""
+    cursor = int(last_event_id or after)
+    with ExitStack() as watching:
+        watch = watching.enter_context(replica.hub.watch(session_id))
+        gate = await replica.log.gate(session_id, owner)
+        if cursor > gate.last_seq:
+            raise BadCursor
+        if follow == "turn" and not gate.active and cursor == gate.last_seq:
+            return Response(status_code=204)
+        reader = replica.hub.reader(watch, gate.last_seq, cursor, active=gate.active)
+        return TailResponse(replica, reader, owner, follow, watching.pop_all())
