@@ -1,0 +1,219 @@
+// One open session: its snapshot, the turn being sent, and the tail that keeps the snapshot growing.
+import type { Snapshot } from '../types/streaming'
+import { cancelTurn, readSnapshot, startTurn } from './api'
+import { mintId } from './identifiers'
+import { type RequestFailed, asRequestFailed } from './problem'
+import { type Frame, emptySnapshot, reduce } from './reduce'
+import { retried } from './retry'
+import { announceChange, onChangeElsewhere } from './tabs'
+import { type Connection, Tail, type Truth } from './tail'
+
+const CONFIRM_STOP_SECONDS = 1
+
+/** A message on its way: shown at once, kept until the log has it. */
+export interface Pending {
+  request_id: string
+  message: string
+  replaces: string | null
+  turn_id: string | null
+  failed: RequestFailed | null
+}
+
+export interface SessionState {
+  snapshot: Snapshot
+  /** `missing`: no such session, or another person's. */
+  phase: 'loading' | 'ready' | 'missing' | 'unreachable'
+  pending: Pending | null
+  stopping: boolean
+  problem: RequestFailed | null
+  connection: Connection
+}
+
+export const isBusy = ({ snapshot, pending }: SessionState): boolean =>
+  snapshot.turn != null || (pending !== null && pending.failed === null)
+
+export class ChatSession {
+  readonly id: string
+  #state: SessionState
+  #listeners = new Set<() => void>()
+  #tail: Tail | null = null
+  #frames: Frame[] = []
+  #painting = false
+  #opened: AbortController | null = null
+
+  constructor(id: string, known: boolean) {
+    this.id = id
+    this.#state = {
+      snapshot: emptySnapshot(id),
+      phase: known ? 'loading' : 'ready',
+      pending: null,
+      stopping: false,
+      problem: null,
+      connection: 'idle',
+    }
+  }
+
+  readonly state = (): SessionState => this.#state
+
+  readonly subscribe = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  open(): void {
+    this.#opened = new AbortController()
+    const { signal } = this.#opened
+    onChangeElsewhere((id) => id === this.id && this.#catchUp(), signal)
+    document.addEventListener('visibilitychange', () => document.hidden || this.#catchUp(), { signal })
+    window.addEventListener('online', () => this.#catchUp(), { signal })
+    if (this.#state.phase === 'loading') void this.refresh()
+  }
+
+  close(): void {
+    this.#opened?.abort()
+    this.#tail?.close()
+    this.#tail = null
+  }
+
+  /** Reads the snapshot and follows its running turn. */
+  async refresh(): Promise<void> {
+    try {
+      const { turn, last_seq } = await this.#read()
+      if (turn && !this.#tail) this.#follow(last_seq)
+    } catch (reason) {
+      this.#failedToRead(asRequestFailed(reason))
+    }
+  }
+
+  /** True once the server has the message. `replaces` is the last turn, to answer it anew. */
+  async send(message: string, replaces: string | null = null): Promise<boolean> {
+    if (isBusy(this.#state)) return false
+    return this.#start({ request_id: mintId(), message, replaces, turn_id: null, failed: null })
+  }
+
+  /** Sends what failed once more, under the same request id: if the server had it after all, it is the same turn. */
+  async resend(): Promise<boolean> {
+    const { pending } = this.#state
+    return pending?.failed ? this.#start({ ...pending, failed: null }) : false
+  }
+
+  discard(): void {
+    this.#set({ pending: null, problem: null })
+  }
+
+  async stop(): Promise<void> {
+    const { snapshot, pending } = this.#state
+    this.#set({ stopping: true, problem: null })
+    const turnId = snapshot.turn?.turn_id ?? pending?.turn_id
+    if (turnId) await this.#cancel(turnId)
+  }
+
+  async #start(pending: Pending): Promise<boolean> {
+    this.#set({ pending, problem: null })
+    const { request_id, message, replaces } = pending
+    try {
+      const started = await retried(() => startTurn({ session_id: this.id, request_id, message, replaces }))
+      this.#set({ pending: { ...pending, turn_id: started.turn_id } })
+      announceChange(this.id)
+      // Another device has asked in between: its turn comes first.
+      if (started.after === this.#state.snapshot.last_seq) this.#follow(started.after)
+      else await this.refresh()
+      if (this.#state.stopping) await this.#cancel(started.turn_id)
+      return true
+    } catch (reason) {
+      const failed = asRequestFailed(reason)
+      this.#set({ pending: { ...pending, failed }, stopping: false })
+      if (failed.code === 'session_busy') await this.refresh()
+      return false
+    }
+  }
+
+  async #cancel(turnId: string): Promise<void> {
+    try {
+      const { seq } = await retried(() => cancelTurn(this.id, { turn_id: turnId, reason: 'user_initiated' }))
+      // The tail brings the end; without a live one the snapshot does.
+      setTimeout(() => this.#state.snapshot.last_seq < seq && void this.refresh(), CONFIRM_STOP_SECONDS * 1000)
+    } catch (reason) {
+      const failed = asRequestFailed(reason)
+      this.#set({ stopping: false, problem: failed.status === 409 ? null : failed })
+      if (failed.status === 409) await this.refresh()
+    }
+  }
+
+  #catchUp(): void {
+    if (!this.#tail && !this.#state.pending && this.#state.snapshot.last_seq > 0) void this.refresh()
+    else if (this.#state.phase === 'unreachable') void this.refresh()
+  }
+
+  async #read(): Promise<Snapshot> {
+    const read = await readSnapshot(this.id)
+    this.#fold()
+    const { snapshot } = this.#state
+    const newest = read.last_seq >= snapshot.last_seq ? read : { ...snapshot, title: read.title }
+    this.#set({ snapshot: newest, phase: 'ready', problem: null })
+    return newest
+  }
+
+  #failedToRead(failed: RequestFailed): void {
+    if (failed.status === 404) this.#set({ phase: 'missing' })
+    else if (this.#state.phase === 'loading') this.#set({ phase: 'unreachable', problem: failed })
+    else this.#set({ problem: failed })
+  }
+
+  #follow(cursor: number): void {
+    if (this.#opened?.signal.aborted) return
+    this.#tail?.close()
+    this.#tail = new Tail({
+      sessionId: this.id,
+      cursor,
+      onFrame: (frame) => this.#queue(frame),
+      onConnection: (connection) => this.#connected(connection),
+      readTruth: () => this.#readTruth(),
+    })
+  }
+
+  #connected(connection: Connection): void {
+    if (connection === 'idle') this.#tail = null
+    if (connection !== this.#state.connection) this.#set({ connection })
+  }
+
+  async #readTruth(): Promise<Truth> {
+    try {
+      const { turn, last_seq } = await this.#read()
+      return turn ? { cursor: last_seq } : null
+    } catch (reason) {
+      const failed = asRequestFailed(reason)
+      if (failed.status !== 404) throw failed
+      this.#set({ phase: 'missing' })
+      return null
+    }
+  }
+
+  // However many frames arrive between two paints, the page changes once.
+  #queue(frame: Frame): void {
+    this.#frames.push(frame)
+    if (this.#painting) return
+    this.#painting = true
+    requestAnimationFrame(() => this.#fold())
+  }
+
+  #fold(): void {
+    const frames = this.#frames
+    this.#painting = false
+    this.#frames = []
+    if (frames.length > 0) this.#set({ snapshot: frames.reduce(reduce, this.#state.snapshot) })
+  }
+
+  #set(changes: Partial<SessionState>): void {
+    this.#state = settled({ ...this.#state, ...changes })
+    for (const listener of this.#listeners) listener()
+  }
+}
+
+// The log has the pending message, or the turn that was being stopped is over.
+function settled(state: SessionState): SessionState {
+  const { pending, snapshot } = state
+  const arrived = pending?.turn_id != null && snapshot.messages.some((m) => m.turn_id === pending.turn_id)
+  const next = arrived ? { ...state, pending: null } : state
+  return next.stopping && !isBusy(next) ? { ...next, stopping: false } : next
+}

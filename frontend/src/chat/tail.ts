@@ -1,0 +1,165 @@
+// Follows a running turn with the browser's EventSource. The cursor is the only state that matters: whatever happens to
+// the connection, a new one goes on after it.
+import type { StreamEvent } from '../types/streaming'
+import { eventsUrl } from './api'
+import { type Frame, isEnding } from './reduce'
+
+/** Three heartbeats missed: the connection is half open, as after a laptop's sleep. */
+export const STALL_SECONDS = 15
+const WATCH_SECONDS = 3
+export const BACKOFF_SECONDS = [0.5, 1, 2, 4, 8] as const
+
+/** `paused`: the tab is hidden and has let its connection go. `idle`: there is nothing to follow. */
+export type Connection = 'idle' | 'connecting' | 'live' | 'lost' | 'offline' | 'paused'
+
+/** What the snapshot says about a session whose connection was refused. Null: there is nothing to follow any more. */
+export type Truth = { cursor: number } | null
+
+export interface TailOptions {
+  sessionId: string
+  cursor: number
+  onFrame(frame: Frame): void
+  onConnection(connection: Connection): void
+  /** Reads the snapshot; rejects when it cannot be had at the moment. */
+  readTruth(): Promise<Truth>
+}
+
+// A record, so that the compiler asks for a listener when an event type is added.
+const EVENT_TYPES: Record<StreamEvent['type'], true> = {
+  turn_started: true,
+  routed: true,
+  retrieval_start: true,
+  retrieval_complete: true,
+  reranking_start: true,
+  reranking_complete: true,
+  stage_start: true,
+  stage_complete: true,
+  custom: true,
+  generation_start: true,
+  token: true,
+  reset: true,
+  done: true,
+  cancelled: true,
+  error: true,
+}
+
+export function backoffSeconds(failures: number, random = Math.random): number {
+  const step = BACKOFF_SECONDS[Math.min(failures, BACKOFF_SECONDS.length) - 1] ?? BACKOFF_SECONDS[0]
+  return step * (0.75 + random() / 2)
+}
+
+export class Tail {
+  readonly #options: TailOptions
+  readonly #listening = new AbortController()
+  #source: EventSource | null = null
+  #cursor: number
+  #heardAt = 0
+  #failures = 0
+  #retry: ReturnType<typeof setTimeout> | undefined
+  #watch: ReturnType<typeof setInterval> | undefined
+  #recovering = 0
+
+  constructor(options: TailOptions) {
+    this.#options = options
+    this.#cursor = options.cursor
+    this.#followPage()
+    this.#watch = setInterval(() => this.#checkStall(), WATCH_SECONDS * 1000)
+    if (document.hidden) this.#pause()
+    else this.reconnect('connecting')
+  }
+
+  close(): void {
+    this.#listening.abort()
+    clearInterval(this.#watch)
+    this.#drop()
+  }
+
+  /** A new connection from the cursor, now. */
+  reconnect(as: 'connecting' | 'lost' = 'lost'): void {
+    if (this.#listening.signal.aborted) return
+    this.#drop()
+    this.#options.onConnection(navigator.onLine ? as : 'offline')
+    this.#heardAt = performance.now()
+    const source = new EventSource(eventsUrl(this.#options.sessionId, this.#cursor))
+    for (const type of Object.keys(EVENT_TYPES)) {
+      source.addEventListener(type, (event) => this.#receive(source, event as MessageEvent<string>))
+    }
+    source.addEventListener('ping', () => this.#heard(source))
+    source.addEventListener('error', (event) => this.#failed(source, event))
+    this.#source = source
+  }
+
+  #drop(): void {
+    clearTimeout(this.#retry)
+    this.#recovering += 1
+    this.#source?.close()
+    this.#source = null
+  }
+
+  #pause = (): void => {
+    this.#drop()
+    this.#options.onConnection('paused')
+  }
+
+  #heard(source: EventSource): boolean {
+    if (source !== this.#source) return false
+    this.#heardAt = performance.now()
+    this.#failures = 0
+    this.#options.onConnection('live')
+    return true
+  }
+
+  // The event type `error` of the contract and EventSource's own `error` arrive under one name; only ours has data.
+  #receive(source: EventSource, message: MessageEvent<string>): void {
+    if (typeof message.data !== 'string' || !this.#heard(source)) return
+    const seq = Number(message.lastEventId)
+    const event = { ...JSON.parse(message.data), type: message.type } as StreamEvent
+    if (seq <= this.#cursor) return
+    // Pruning may make ids jump, but never on to a token: this would be a wrong prefix.
+    if (event.type === 'token' && seq !== this.#cursor + 1) return void this.#recover()
+    this.#cursor = seq
+    if (isEnding(event)) this.close()
+    this.#options.onFrame({ seq, event })
+    if (isEnding(event)) this.#options.onConnection('idle')
+  }
+
+  // CONNECTING: the browser comes back by itself with Last-Event-ID, as after the ordinary end of a window.
+  // CLOSED: refused (204, 404, 5xx). EventSource does not say which, so the snapshot is asked.
+  #failed(source: EventSource, event: Event): void {
+    if (source !== this.#source || 'data' in event) return
+    this.#options.onConnection(navigator.onLine ? 'lost' : 'offline')
+    if (source.readyState === EventSource.CLOSED) void this.#recover()
+  }
+
+  async #recover(): Promise<void> {
+    this.#drop()
+    const recovery = this.#recovering
+    this.#failures += 1
+    const truth = await this.#options.readTruth().catch(() => 'unknown' as const)
+    if (recovery !== this.#recovering) return
+    if (truth === null) return this.#finish()
+    if (truth !== 'unknown') this.#cursor = truth.cursor
+    this.#options.onConnection(navigator.onLine ? 'lost' : 'offline')
+    const again = truth === 'unknown' ? () => void this.#recover() : () => this.reconnect()
+    this.#retry = setTimeout(again, backoffSeconds(this.#failures) * 1000)
+  }
+
+  #finish(): void {
+    this.close()
+    this.#options.onConnection('idle')
+  }
+
+  #checkStall(): void {
+    if (this.#source && performance.now() - this.#heardAt > STALL_SECONDS * 1000) this.reconnect()
+  }
+
+  #followPage(): void {
+    const { signal } = this.#listening
+    const show = (): void => (document.hidden ? this.#pause() : this.reconnect('connecting'))
+    document.addEventListener('visibilitychange', show, { signal })
+    window.addEventListener('pagehide', this.#pause, { signal })
+    window.addEventListener('pageshow', (event) => event.persisted && this.reconnect('connecting'), { signal })
+    window.addEventListener('online', () => this.reconnect(), { signal })
+    window.addEventListener('offline', () => this.#options.onConnection('offline'), { signal })
+  }
+}

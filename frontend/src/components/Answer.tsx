@@ -1,0 +1,168 @@
+import { memo, useCallback, useId, useState } from 'react'
+import type { AnswerView } from '../chat/answers'
+import { texts } from '../texts'
+import { Emergency } from './Emergency'
+import { AgainIcon, CheckIcon, CopyIcon, DownvoteIcon, UpvoteIcon } from './Icons'
+import { Markdown } from './Markdown'
+import { SourceList } from './SourceList'
+import { Stages } from './Stages'
+
+export interface AnswerActions {
+  onCite(turnId: string, number: number): void
+  onRegenerate(): void
+  onFeedback(turnId: string, value: Vote): Promise<void>
+}
+
+export type Vote = -1 | 0 | 1
+
+interface AnswerProps extends AnswerActions {
+  answer: AnswerView
+  /** Only the last answer can be written again. */
+  last: boolean
+}
+
+export const Answer = memo(function Answer({ answer, last, onCite, onRegenerate, onFeedback }: AnswerProps) {
+  const { turnId, status, text, sources } = answer
+  // What was read and found wanting is no source of the answer.
+  const listed = status !== 'running' && !answer.abstained && sources.length > 0
+  const headingId = useId()
+  const running = status === 'running'
+  const cite = useCallback((number: number): void => onCite(turnId, number), [onCite, turnId])
+  const prose = (
+    <div className="prose" data-testid="answer-text" data-running={running || undefined}>
+      <Markdown text={text} unfinished={status !== 'complete'} sources={sources} onCite={cite} />
+    </div>
+  )
+  return (
+    <article
+      className="answer"
+      data-testid="answer"
+      data-status={status}
+      data-turn={turnId}
+      aria-labelledby={headingId}
+      aria-busy={running}
+    >
+      <h2 id={headingId} className="unseen">
+        {texts.conversation.answer}
+      </h2>
+      {answer.agent !== 'safety' && <Progress answer={answer} onOpenSources={() => cite(1)} />}
+      {answer.restarting && <p className="note">{texts.answer.restarting}</p>}
+      {answer.agent === 'safety' ? <Emergency>{prose}</Emergency> : prose}
+      <Ending answer={answer} onRegenerate={last ? onRegenerate : undefined} />
+      {listed && <SourceList sources={sources} cited={answer.cited} onOpen={cite} />}
+      {!running && (
+        <Footer answer={answer} onRegenerate={last ? onRegenerate : undefined} onFeedback={onFeedback} />
+      )}
+    </article>
+  )
+})
+
+function Progress({ answer, onOpenSources }: { answer: AnswerView; onOpenSources(): void }) {
+  const { agent, stages, sources, durationMilliseconds } = answer
+  if (stages) return <Stages agent={agent} stages={stages} onOpenSources={onOpenSources} />
+  const counted = sources.length > 0 && !answer.abstained
+  if (!counted && durationMilliseconds === null) return null
+  return (
+    <p className="summary">
+      {counted && (
+        <button type="button" className="quiet" onClick={onOpenSources}>
+          {texts.sources.count(sources.length)}
+        </button>
+      )}
+      {durationMilliseconds !== null && <span>{texts.answer.took(durationMilliseconds)}</span>}
+    </p>
+  )
+}
+
+interface EndingProps {
+  answer: AnswerView
+  onRegenerate: (() => void) | undefined
+}
+
+/** How the answer ended, when not simply well. */
+function Ending({ answer, onRegenerate }: EndingProps) {
+  if (answer.status === 'cancelled') {
+    return answer.text === '' ? (
+      <p className="note">{texts.answer.stoppedEmpty}</p>
+    ) : (
+      <p className="badge">{texts.answer.stopped}</p>
+    )
+  }
+  if (answer.status === 'error') {
+    return (
+      <div className="failure" data-testid="error">
+        {answer.text !== '' && <p className="badge">{texts.answer.interrupted}</p>}
+        <p>{answer.error?.message ?? texts.answer.failed}</p>
+        {answer.error?.retryable && onRegenerate && (
+          <button type="button" className="button" onClick={onRegenerate}>
+            {texts.answer.retry}
+          </button>
+        )}
+      </div>
+    )
+  }
+  return answer.abstained ? <p className="badge">{texts.answer.abstained}</p> : null
+}
+
+interface FooterProps {
+  answer: AnswerView
+  onRegenerate: (() => void) | undefined
+  onFeedback(turnId: string, value: Vote): Promise<void>
+}
+
+function Footer({ answer, onRegenerate, onFeedback }: FooterProps) {
+  const [vote, setVote] = useState<Vote>(0)
+  // Shown at once, and taken back when the server could not store it.
+  const choose = (value: Vote): void => {
+    const chosen = vote === value ? 0 : value
+    setVote(chosen)
+    onFeedback(answer.turnId, chosen).catch(() => setVote(vote))
+  }
+  return (
+    <footer className="actions">
+      {answer.text !== '' && <Copy text={answer.text} />}
+      {onRegenerate && (
+        <button type="button" className="tool" title={texts.answer.regenerate} onClick={onRegenerate}>
+          <AgainIcon />
+          <span className="unseen">{texts.answer.regenerate}</span>
+        </button>
+      )}
+      {answer.status === 'complete' && (
+        <>
+          <VoteButton value={1} vote={vote} onChoose={choose} />
+          <VoteButton value={-1} vote={vote} onChoose={choose} />
+        </>
+      )}
+    </footer>
+  )
+}
+
+function VoteButton({ value, vote, onChoose }: { value: 1 | -1; vote: Vote; onChoose(value: Vote): void }) {
+  const label = value === 1 ? texts.answer.helpful : texts.answer.unhelpful
+  return (
+    <button type="button" className="tool" title={label} aria-pressed={vote === value} onClick={() => onChoose(value)}>
+      {value === 1 ? <UpvoteIcon /> : <DownvoteIcon />}
+      <span className="unseen">{label}</span>
+    </button>
+  )
+}
+
+const COPIED_SECONDS = 2
+
+function Copy({ text }: { text: string }) {
+  const [copied, setCopied] = useState(false)
+  const copy = async (): Promise<void> => {
+    await navigator.clipboard.writeText(text)
+    setCopied(true)
+    setTimeout(() => setCopied(false), COPIED_SECONDS * 1000)
+  }
+  const label = copied ? texts.answer.copied : texts.answer.copy
+  // Without HTTPS there is no clipboard.
+  if (!('clipboard' in navigator)) return null
+  return (
+    <button type="button" className="tool" data-testid="copy" title={label} onClick={() => void copy()}>
+      {copied ? <CheckIcon /> : <CopyIcon />}
+      <span className="unseen">{label}</span>
+    </button>
+  )
+}

@@ -1,0 +1,98 @@
+import { useRef, useState } from 'react'
+import { useRoute } from '../hooks/useRoute'
+import { useSessions } from '../hooks/useSessions'
+import { useShortcuts } from '../hooks/useShortcuts'
+import { texts } from '../texts'
+import { ChatInterface } from './ChatInterface'
+import { CloseIcon, KeyboardIcon, MenuIcon, Pulse } from './Icons'
+import { SessionList } from './SessionList'
+import { Shortcuts } from './Shortcuts'
+
+/** The frame around a chat: the list of conversations, the address, and what is open over them. */
+export function App() {
+  const route = useRoute()
+  const sessions = useSessions()
+  const searchField = useRef<HTMLInputElement>(null)
+  const [listOpen, setListOpen] = useState(false)
+  const [keysOpen, setKeysOpen] = useState(false)
+  const title = sessions.items.find((item) => item.session_id === route.sessionId)?.title ?? ''
+
+  const openFresh = (): void => {
+    setListOpen(false)
+    route.openFresh()
+  }
+  const search = (): void => {
+    setListOpen(true)
+    requestAnimationFrame(() => searchField.current?.focus())
+  }
+  useShortcuts({ 'Alt+n': openFresh, 'Alt+k': search, '?': () => setKeysOpen(true) })
+
+  return (
+    <div className="app" data-list={listOpen || undefined}>
+      <aside className="side">
+        <div className="brand">
+          <Pulse className="brand-mark" /> {texts.product}
+          <button type="button" className="tool narrow" onClick={() => setListOpen(false)}>
+            <CloseIcon />
+            <span className="unseen">{texts.sessions.close}</span>
+          </button>
+        </div>
+        <SessionList
+          sessions={sessions}
+          current={route.sessionId}
+          searchField={searchField}
+          onOpen={(sessionId) => {
+            setListOpen(false)
+            route.open(sessionId)
+          }}
+          onFresh={openFresh}
+          onDeleted={(sessionId) => sessionId === route.sessionId && openFresh()}
+        />
+      </aside>
+      <button
+        type="button"
+        className="veil"
+        tabIndex={-1}
+        aria-hidden="true"
+        onClick={() => setListOpen(false)}
+      />
+      <ChatInterface
+        key={route.sessionId}
+        sessionId={route.sessionId}
+        known={route.known}
+        title={title}
+        onChange={sessions.reload}
+        onSettled={route.settle}
+        onFresh={openFresh}
+        onEscape={() => {
+          setListOpen(false)
+          return listOpen
+        }}
+        before={
+          <button
+            type="button"
+            className="tool narrow"
+            aria-expanded={listOpen}
+            title={texts.sessions.open}
+            onClick={() => setListOpen(true)}
+          >
+            <MenuIcon />
+            <span className="unseen">{texts.sessions.open}</span>
+          </button>
+        }
+        after={
+          <button
+            type="button"
+            className="tool wide"
+            title={texts.shortcuts.button}
+            onClick={() => setKeysOpen(true)}
+          >
+            <KeyboardIcon />
+            <span className="unseen">{texts.shortcuts.button}</span>
+          </button>
+        }
+      />
+      {keysOpen && <Shortcuts onClose={() => setKeysOpen(false)} />}
+    </div>
+  )
+}

@@ -1,0 +1,200 @@
+import { type ReactNode, useCallback, useEffect, useRef, useState } from 'react'
+import { asMarkdown } from '../chat/answers'
+import { sendFeedback } from '../chat/api'
+import { useConnectionNotice } from '../hooks/useConnectionNotice'
+import { useShortcuts } from '../hooks/useShortcuts'
+import { type StreamingChat, useStreamingChat } from '../hooks/useStreamingChat'
+import { texts } from '../texts'
+import { Announcer } from './Announcer'
+import type { Vote } from './Answer'
+import { Composer, type ComposerHandle } from './Composer'
+import { Conversation } from './Conversation'
+import { EmptyState } from './EmptyState'
+import { ExportIcon } from './Icons'
+import { SourcePanel } from './SourcePanel'
+
+interface ChatInterfaceProps {
+  sessionId: string
+  known: boolean
+  title: string
+  /** Buttons that stand before and after the title. */
+  before: ReactNode
+  after: ReactNode
+  /** The server has a message, or a turn has ended. */
+  onChange(): void
+  onSettled(): void
+  onFresh(): void
+  /** True when there was something over the chat that Escape has closed. */
+  onEscape(): boolean
+}
+
+interface Shown {
+  turnId: string
+  number: number
+}
+
+export function ChatInterface(props: ChatInterfaceProps) {
+  const { sessionId, known, onChange, onSettled, onFresh, onEscape, ...header } = props
+  const chat = useStreamingChat(sessionId, known)
+  const composer = useRef<ComposerHandle>(null)
+  const [shown, setShown] = useState<Shown | null>(null)
+  const [editing, setEditing] = useState(false)
+  const { busy, send, resend, edit, discard } = chat
+  const title = header.title || chat.title
+  const notice = useConnectionNotice(chat.connection)
+
+  useEffect(() => {
+    if (known) onChange()
+  }, [known, chat.runningTurnId, onChange])
+
+  useEffect(() => {
+    document.title = title ? `${title} – ${texts.product}` : texts.product
+  }, [title])
+
+  const ask = useCallback(
+    async (text: string): Promise<boolean> => {
+      const accepted = await send(text)
+      if (accepted) onSettled()
+      return accepted
+    },
+    [send, onSettled],
+  )
+  const askAgain = useCallback(async () => {
+    if (await resend()) onSettled()
+  }, [resend, onSettled])
+  const cite = useCallback((turnId: string, number: number) => setShown({ turnId, number }), [])
+  const vote = useCallback((turnId: string, value: Vote) => sendFeedback(sessionId, turnId, { value }), [sessionId])
+  const startEdit = useCallback(() => setEditing(true), [])
+  const stopEdit = useCallback(() => {
+    setEditing(false)
+    composer.current?.focus()
+  }, [])
+  const saveEdit = useCallback(
+    (turnId: string, text: string) => {
+      stopEdit()
+      void edit(turnId, text)
+    },
+    [edit, stopEdit],
+  )
+  const takeBack = useCallback(() => composer.current?.restore(discard()), [discard])
+
+  useShortcuts({
+    Escape: () => {
+      if (onEscape()) return
+      if (shown) setShown(null)
+      else chat.stop()
+    },
+    '/': () => composer.current?.focus(),
+  })
+
+  const answer = chat.views.find((view) => view.kind === 'answer' && view.turnId === shown?.turnId)
+  return (
+    <main className="chat">
+      <header className="top">
+        {header.before}
+        <h1 dir="auto">{title || texts.sessions.fresh}</h1>
+        {chat.lastTurnId && <Export chat={chat} title={title} />}
+        {header.after}
+      </header>
+      <Conversation
+        views={chat.views}
+        lastTurnId={chat.lastTurnId}
+        editing={editing}
+        onCite={cite}
+        onRegenerate={chat.regenerate}
+        onFeedback={vote}
+        onStartEdit={startEdit}
+        onStopEdit={stopEdit}
+        onEdit={saveEdit}
+        onResend={askAgain}
+        onDiscard={takeBack}
+      >
+        <Opening chat={chat} onAsk={(question) => void ask(question)} onFresh={onFresh} />
+      </Conversation>
+      <div className="bottom">
+        {chat.phase !== 'missing' && (
+          <>
+            {notice && (
+              <p className="connection" data-testid="connection" data-state={notice}>
+                {texts.connection[notice]}
+              </p>
+            )}
+            {chat.problem && chat.phase === 'ready' && (
+              <p className="connection" data-testid="error" role="alert">
+                {chat.problem.message}
+              </p>
+            )}
+            <Composer
+              ref={composer}
+              draftName={known ? sessionId : 'new'}
+              busy={busy}
+              stopping={chat.stopping}
+              onSend={ask}
+              onStop={chat.stop}
+              onEditLast={startEdit}
+            />
+          </>
+        )}
+        <p className="scope">{texts.scope}</p>
+      </div>
+      {shown && answer?.kind === 'answer' && answer.sources.length > 0 && (
+        <SourcePanel sources={answer.sources} selected={shown.number} onClose={() => setShown(null)} />
+      )}
+      <Announcer views={chat.views} ready={chat.phase === 'ready'} notice={notice} />
+    </main>
+  )
+}
+
+interface OpeningProps {
+  chat: StreamingChat
+  onAsk(question: string): void
+  onFresh(): void
+}
+
+/** What stands where the messages will be. */
+function Opening({ chat, onAsk, onFresh }: OpeningProps) {
+  switch (chat.phase) {
+    case 'ready':
+      return <EmptyState onAsk={onAsk} />
+    case 'loading':
+      return <p className="hint late">{texts.conversation.loading}</p>
+    case 'missing':
+      return (
+        <section className="empty" data-testid="error">
+          <h2>{texts.conversation.missingHeading}</h2>
+          <p>{texts.conversation.missing}</p>
+          <button type="button" className="button" onClick={onFresh}>
+            {texts.sessions.fresh}
+          </button>
+        </section>
+      )
+    case 'unreachable':
+      return (
+        <section className="empty" data-testid="error">
+          <h2>{texts.conversation.unreachableHeading}</h2>
+          <p>{chat.problem?.message}</p>
+          <button type="button" className="button" onClick={chat.refresh}>
+            {texts.problem.retry}
+          </button>
+        </section>
+      )
+  }
+}
+
+function Export({ chat, title }: { chat: StreamingChat; title: string }) {
+  const save = (): void => {
+    const heading = title || texts.sessions.untitled
+    const text = asMarkdown(heading, chat.snapshot().messages, { ...texts.export, scope: texts.scope })
+    const link = document.createElement('a')
+    link.href = URL.createObjectURL(new Blob([text], { type: 'text/markdown' }))
+    link.download = `${heading.match(/[\p{L}\p{N}]+/gu)?.join('-').slice(0, 60) ?? texts.product}.md`
+    link.click()
+    URL.revokeObjectURL(link.href)
+  }
+  return (
+    <button type="button" className="tool" data-testid="export" title={texts.export.button} onClick={save}>
+      <ExportIcon />
+      <span className="unseen">{texts.export.button}</span>
+    </button>
+  )
+}

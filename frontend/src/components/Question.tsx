@@ -1,0 +1,95 @@
+import { memo, useState } from 'react'
+import type { QuestionView } from '../chat/answers'
+import { texts } from '../texts'
+import { EditIcon } from './Icons'
+import { TextField } from './TextField'
+
+export interface QuestionActions {
+  editing: boolean
+  onStartEdit(): void
+  onStopEdit(): void
+  onEdit(turnId: string, text: string): void
+  onResend(): void
+  onDiscard(): void
+}
+
+interface QuestionProps extends QuestionActions {
+  question: QuestionView
+  /** Only the last question can be asked anew. */
+  last: boolean
+}
+
+export const Question = memo(function Question({ question, last, ...actions }: QuestionProps) {
+  const { turnId, text, pending } = question
+  const editable = last && turnId !== null
+  return (
+    <article className="question" data-testid="user-message" data-pending={pending !== null || undefined}>
+      <h2 className="unseen">{texts.conversation.you}</h2>
+      {editable && actions.editing ? (
+        <EditForm text={text} onCancel={actions.onStopEdit} onSave={(edited) => actions.onEdit(turnId, edited)} />
+      ) : (
+        <p className="bubble" dir="auto">
+          {text}
+        </p>
+      )}
+      {editable && !actions.editing && (
+        <button type="button" className="tool" title={texts.question.edit} onClick={actions.onStartEdit}>
+          <EditIcon />
+          <span className="unseen">{texts.question.edit}</span>
+        </button>
+      )}
+      {pending?.failed && (
+        <div className="failure" data-testid="error" role="alert">
+          <p>{pending.failed.message}</p>
+          <div className="choices">
+            {(pending.failed.passing || pending.failed.code === 'session_busy') && (
+              <button type="button" className="button" onClick={actions.onResend}>
+                {texts.question.resend}
+              </button>
+            )}
+            <button type="button" className="quiet" onClick={actions.onDiscard}>
+              {texts.question.discard}
+            </button>
+          </div>
+        </div>
+      )}
+    </article>
+  )
+})
+
+interface EditFormProps {
+  text: string
+  onCancel(): void
+  onSave(text: string): void
+}
+
+function EditForm({ text, onCancel, onSave }: EditFormProps) {
+  const [edited, setEdited] = useState(text)
+  const save = (): void => {
+    if (edited.trim()) onSave(edited.trim())
+  }
+  return (
+    <form
+      className="edit"
+      onSubmit={(event) => {
+        event.preventDefault()
+        save()
+      }}
+      onKeyDown={(event) => {
+        if (event.key !== 'Escape') return
+        event.stopPropagation()
+        onCancel()
+      }}
+    >
+      <TextField label={texts.question.editLabel} text={edited} onText={setEdited} onEnter={save} autoFocus />
+      <div className="choices">
+        <button type="button" className="quiet" onClick={onCancel}>
+          {texts.question.cancel}
+        </button>
+        <button type="submit" className="button" disabled={!edited.trim()}>
+          {texts.question.save}
+        </button>
+      </div>
+    </form>
+  )
+}

@@ -1,0 +1,89 @@
+import { useEffect, useMemo, useState, useSyncExternalStore } from 'react'
+import { type View, viewsOf } from '../chat/answers'
+import type { RequestFailed } from '../chat/problem'
+import { ChatSession, type SessionState, isBusy } from '../chat/session'
+import type { Connection } from '../chat/tail'
+import type { Snapshot } from '../types/streaming'
+
+export interface StreamingChat extends Actions {
+  views: View[]
+  title: string
+  phase: SessionState['phase']
+  connection: Connection
+  problem: RequestFailed | null
+  /** A message is on its way, or a turn is queued or running. */
+  busy: boolean
+  stopping: boolean
+  runningTurnId: string | null
+  /** The last turn, when it has ended: it may be asked anew. */
+  lastTurnId: string | null
+}
+
+/** They stay the same for as long as the session is open. All do nothing where they make no sense. */
+interface Actions {
+  /** True once the server has the message. */
+  send(message: string): Promise<boolean>
+  /** Asks the last turn anew, in other words. */
+  edit(turnId: string, message: string): Promise<boolean>
+  /** Asks the last turn anew, in the same words. */
+  regenerate(): void
+  stop(): void
+  /** Sends what failed once more; true once the server has it. */
+  resend(): Promise<boolean>
+  /** Takes back a message that could not be sent, and returns its text. */
+  discard(): string
+  refresh(): void
+  snapshot(): Snapshot
+}
+
+/** One session, live: loads it when it is known, follows its running turn, and sends what is asked. */
+export function useStreamingChat(sessionId: string, known: boolean): StreamingChat {
+  const [session] = useState(() => new ChatSession(sessionId, known))
+  useEffect(() => {
+    session.open()
+    return () => session.close()
+  }, [session])
+  const state = useSyncExternalStore(session.subscribe, session.state)
+  const actions = useMemo(() => actionsOf(session), [session])
+  const views = useMemo(() => viewsOf(state), [state])
+
+  return {
+    ...actions,
+    views,
+    title: state.snapshot.title,
+    phase: state.phase,
+    connection: state.connection,
+    problem: state.problem,
+    busy: isBusy(state),
+    stopping: state.stopping,
+    runningTurnId: state.snapshot.turn?.turn_id ?? null,
+    lastTurnId: lastQuestion(state)?.turn_id ?? null,
+  }
+}
+
+function actionsOf(session: ChatSession): Actions {
+  return {
+    send: (message) => session.send(message),
+    edit: (turnId, message) => session.send(message, turnId),
+    regenerate: () => {
+      const question = lastQuestion(session.state())
+      if (question) void session.send(question.content, question.turn_id)
+    },
+    stop: () => {
+      if (isBusy(session.state())) void session.stop()
+    },
+    resend: () => session.resend(),
+    discard: () => {
+      const text = session.state().pending?.message ?? ''
+      session.discard()
+      return text
+    },
+    refresh: () => void session.refresh(),
+    snapshot: () => session.state().snapshot,
+  }
+}
+
+function lastQuestion({ snapshot, pending }: SessionState): Snapshot['messages'][number] | undefined {
+  if (pending || snapshot.turn) return undefined
+  return snapshot.messages.findLast((message) => message.role === 'user')
+}

@@ -1,0 +1,195 @@
+// Every word that the page shows, in one place.
+
+const plural = (count: number, one: string, many: string): string => `${count} ${count === 1 ? one : many}`
+
+export function seconds(milliseconds: number): string {
+  if (milliseconds < 100) return '<0.1 s'
+  return milliseconds < 60_000
+    ? `${(milliseconds / 1000).toFixed(1)} s`
+    : `${Math.floor(milliseconds / 60_000)} min ${Math.round((milliseconds % 60_000) / 1000)} s`
+}
+
+interface StageWords {
+  waiting: string
+  active: string
+  done(found: { passages?: number | null; sources?: number | null }): string
+}
+
+const stages: Record<string, StageWords> = {
+  retrieval: {
+    waiting: 'Search',
+    active: 'Searching',
+    done: ({ passages }) => (passages == null ? 'Searched' : plural(passages, 'passage', 'passages')),
+  },
+  reranking: {
+    waiting: 'Choose',
+    active: 'Choosing the best',
+    done: ({ sources }) => (sources == null ? 'Chosen' : `${sources} chosen`),
+  },
+  generation: { waiting: 'Write', active: 'Writing', done: () => 'Written' },
+}
+
+// Another graph's node has only its name: `check_dose` → "Check dose".
+function spoken(name: string): string {
+  const words = name.replaceAll(/[_-]+/g, ' ').trim()
+  return words.charAt(0).toUpperCase() + words.slice(1)
+}
+
+export const texts = {
+  product: 'Pulseline',
+  scope: 'General information only. Not a diagnosis, and not for emergencies.',
+
+  empty: {
+    heading: 'What would you like to understand?',
+    lead: 'Ask about a symptom, a condition, a test or a common medicine. Each answer names the passages it rests on.',
+    examplesLabel: 'Example questions',
+    examples: [
+      'What are the symptoms of iron deficiency?',
+      'How is high blood pressure measured and treated?',
+      'When should a fever be seen by a doctor?',
+      'Can I take ibuprofen and paracetamol together?',
+    ],
+  },
+
+  composer: {
+    label: 'Your question',
+    placeholder: 'Ask a health question',
+    send: 'Send',
+    stop: 'Stop',
+    stopping: 'Stopping…',
+    tooLong: (over: number) => `${plural(over, 'character', 'characters')} too long`,
+    left: (count: number) => `${plural(count, 'character', 'characters')} left`,
+  },
+
+  conversation: {
+    label: 'Conversation',
+    you: 'You asked',
+    answer: 'Answer',
+    jump: 'Jump to the latest',
+    loading: 'Opening the conversation…',
+    missingHeading: 'This conversation is not here',
+    missing: 'It was deleted, or it belongs to someone else.',
+    unreachableHeading: 'The conversation could not be opened',
+  },
+
+  question: {
+    edit: 'Edit and ask again',
+    save: 'Ask again',
+    cancel: 'Keep as it was',
+    editLabel: 'Edit your question',
+    resend: 'Try again',
+    discard: 'Back to the text field',
+  },
+
+  answer: {
+    copy: 'Copy',
+    copied: 'Copied',
+    regenerate: 'Answer again',
+    helpful: 'Helpful',
+    unhelpful: 'Not helpful',
+    stopped: 'Stopped',
+    stoppedEmpty: 'Stopped before the answer began.',
+    interrupted: 'Interrupted',
+    abstained: 'No good source found',
+    restarting: 'Starting this answer again…',
+    took: (milliseconds: number) => `Answered in ${seconds(milliseconds)}`,
+    retry: 'Try again',
+    failed: 'The answer could not be finished.',
+  },
+
+  stages: {
+    label: 'Progress of this answer',
+    reading: 'Reading your question',
+    name: (name: string) => stages[name] ?? { waiting: spoken(name), active: spoken(name), done: () => spoken(name) },
+  },
+
+  sources: {
+    heading: 'Sources',
+    label: 'Sources of this answer',
+    count: (count: number) => plural(count, 'source', 'sources'),
+    open: (number: number, title: string) => `Source ${number}: ${title}`,
+    close: 'Close sources',
+    uncited: 'read, not cited',
+    visit: (host: string) => `Read at ${host}`,
+  },
+
+  emergency: {
+    heading: 'Get help now',
+    numbers: [
+      { number: '112', where: 'Europe and most mobile phones' },
+      { number: '911', where: 'North America' },
+    ],
+    call: (number: string) => `Call ${number}`,
+  },
+
+  connection: {
+    lost: 'Connection lost. The answer is still being written. Reconnecting…',
+    offline: 'You are offline. The answer is still being written and will appear when you are back.',
+    caughtUp: 'Caught up',
+  },
+
+  problem: {
+    unreachable: 'The server could not be reached. Check your connection and try again.',
+    status: (status: number) => `The server answered with an error (${status}).`,
+    retry: 'Try again',
+    crash: 'Something on this page went wrong. Your conversation is safe on the server.',
+    reload: 'Reload the page',
+  },
+
+  sessions: {
+    label: 'Conversations',
+    fresh: 'New chat',
+    search: 'Search conversations',
+    none: 'Your conversations will be kept here.',
+    noneFound: 'No conversation matches.',
+    more: 'Show older',
+    running: 'being answered',
+    untitled: 'Untitled',
+    rename: (title: string) => `Rename “${title}”`,
+    renameLabel: 'Title',
+    delete: (title: string) => `Delete “${title}”`,
+    open: 'Show conversations',
+    close: 'Hide conversations',
+    failed: 'The list could not be read.',
+  },
+
+  deletion: {
+    heading: 'Delete this conversation?',
+    body: (title: string) => `“${title}” and everything kept about it will be erased. This cannot be undone.`,
+    confirm: 'Delete',
+    cancel: 'Keep it',
+  },
+
+  export: {
+    button: 'Export as Markdown',
+    you: 'Question',
+    answer: 'Answer',
+    sources: 'Sources',
+  },
+
+  shortcuts: {
+    button: 'Keyboard shortcuts',
+    heading: 'Keyboard shortcuts',
+    close: 'Close',
+    keys: [
+      { keys: ['Enter'], does: 'Send the question' },
+      { keys: ['Shift', 'Enter'], does: 'Start a new line' },
+      { keys: ['Esc'], does: 'Close a panel, or stop the answer' },
+      { keys: ['/'], does: 'Go to the text field' },
+      { keys: ['↑'], does: 'Edit the last question, when the text field is empty' },
+      { keys: ['Alt', 'N'], does: 'New chat' },
+      { keys: ['Alt', 'K'], does: 'Search conversations' },
+      { keys: ['?'], does: 'Show this list' },
+    ],
+  },
+
+  announce: {
+    sent: 'Question sent',
+    stage: (name: string) => (name === 'generation' ? 'Writing the answer' : (stages[name]?.active ?? spoken(name))),
+    restarting: 'Starting this answer again',
+    complete: (sources: number) => `Answer complete${sources > 0 ? `, ${plural(sources, 'source', 'sources')}` : ''}`,
+    emergency: 'This may be an emergency. Get help now.',
+    stopped: 'Answer stopped',
+    failed: (message: string) => `The answer was interrupted. ${message}`,
+  },
+} as const

@@ -1,0 +1,224 @@
+import { act, cleanup, fireEvent, render, renderHook, screen } from '@testing-library/react'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { type AnswerView, viewsOf } from '../src/chat/answers'
+import { emptySnapshot, reduce } from '../src/chat/reduce'
+import type { SessionState } from '../src/chat/session'
+import type { Connection } from '../src/chat/tail'
+import { Announcer } from '../src/components/Announcer'
+import { Answer } from '../src/components/Answer'
+import { Composer, type ComposerHandle } from '../src/components/Composer'
+import { SHOW_AFTER_SECONDS, useConnectionNotice } from '../src/hooks/useConnectionNotice'
+import { texts } from '../src/texts'
+import type { StreamEvent } from '../src/types/streaming'
+
+const TURN = '22222222-2222-4222-8222-222222222222'
+const timestamp = '2026-11-23T18:00:00.123Z'
+const of = { turn_id: TURN, timestamp }
+const started: StreamEvent = { type: 'turn_started', message: 'Iron?', request_id: 'r', ...of }
+const routed: StreamEvent = { type: 'routed', agent: 'rag_agent', ...of }
+const token: StreamEvent = { type: 'token', content: 'Iron ', timestamp }
+const generating: StreamEvent = { type: 'generation_start', model: 'm', ...of }
+const cancelled: StreamEvent = { type: 'cancelled', reason: 'user_initiated', content: 'Iron ', ...of }
+const failed: StreamEvent = {
+  type: 'error',
+  code: 'model_unavailable',
+  message: 'The model is away.',
+  retryable: true,
+  content: '',
+  ...of,
+}
+
+function viewsAfter(...events: StreamEvent[]): ReturnType<typeof viewsOf> {
+  const frames = events.map((event, index) => ({ seq: index + 1, event }))
+  const snapshot = frames.reduce(reduce, emptySnapshot('s'))
+  return viewsOf({ snapshot, pending: null } as SessionState)
+}
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  sessionStorage.clear()
+})
+
+afterEach(() => {
+  cleanup()
+  vi.useRealTimers()
+})
+
+describe('the connection notice', () => {
+  const seconds = (count: number): void => act(() => void vi.advanceTimersByTime(count * 1000))
+  const notice = (initial: Connection) =>
+    renderHook((connection: Connection) => useConnectionNotice(connection), { initialProps: initial })
+
+  test('says nothing about a loss that is over within a second, as the end of a window is', () => {
+    const { result, rerender } = notice('live')
+    rerender('lost')
+    seconds(SHOW_AFTER_SECONDS - 0.1)
+    rerender('live')
+    seconds(10)
+    expect(result.current).toBeNull()
+  })
+
+  test('says that the connection is lost, then that the page has caught up, then nothing', () => {
+    const { result, rerender } = notice('live')
+    rerender('lost')
+    seconds(SHOW_AFTER_SECONDS)
+    expect(result.current).toBe('lost')
+    rerender('live')
+    expect(result.current).toBe('caughtUp')
+    seconds(10)
+    expect(result.current).toBeNull()
+  })
+
+  test('tells offline from lost', () => {
+    const { result, rerender } = notice('lost')
+    rerender('offline')
+    seconds(SHOW_AFTER_SECONDS)
+    expect(result.current).toBe('offline')
+  })
+})
+
+describe('the announcer', () => {
+  const said = (): string => screen.getByTestId('announcer').textContent ?? ''
+
+  test('speaks at boundaries and never reads tokens', () => {
+    const events: StreamEvent[] = [started, routed, generating, token, token, cancelled]
+    const { rerender } = render(<Announcer views={[]} ready notice={null} />)
+    const spoken = events.map((_, index) => {
+      rerender(<Announcer views={viewsAfter(...events.slice(0, index + 1))} ready notice={null} />)
+      return said()
+    })
+    const { sent, stopped } = texts.announce
+    const writing = texts.announce.stage('generation')
+    expect(spoken).toEqual([sent, sent, writing, writing, writing, stopped])
+  })
+
+  test('does not announce what was there when the page opened', () => {
+    const { rerender } = render(<Announcer views={[]} ready={false} notice={null} />)
+    rerender(<Announcer views={viewsAfter(started, cancelled)} ready notice={null} />)
+    expect(said()).toBe('')
+  })
+
+  test('says that the connection is lost', () => {
+    render(<Announcer views={[]} ready notice="lost" />)
+    expect(said()).toBe(texts.connection.lost)
+  })
+})
+
+describe('the composer', () => {
+  const field = (): HTMLTextAreaElement => screen.getByTestId('composer')
+  const ref = { current: null as ComposerHandle | null }
+  const onSend = vi.fn(() => Promise.resolve(true))
+  const composer = (busy = false) => (
+    <Composer
+      draftName="new"
+      busy={busy}
+      stopping={false}
+      ref={ref}
+      onSend={onSend}
+      onStop={() => undefined}
+      onEditLast={() => undefined}
+    />
+  )
+  const write = (text: string): void => void fireEvent.change(field(), { target: { value: text } })
+  const enter = (options = {}): Promise<void> =>
+    act(async () => void fireEvent.keyDown(field(), { key: 'Enter', ...options }))
+
+  beforeEach(() => onSend.mockClear())
+
+  test('Enter sends the trimmed text and empties the field', async () => {
+    render(composer())
+    write('  Iron? \n')
+    await enter()
+    expect(onSend).toHaveBeenCalledExactlyOnceWith('Iron?')
+    expect(field().value).toBe('')
+  })
+
+  test('Shift+Enter, an input method, an empty field and a running answer do not send', async () => {
+    const { rerender } = render(composer())
+    await enter()
+    write('Iron?')
+    await enter({ shiftKey: true })
+    await enter({ isComposing: true })
+    rerender(composer(true))
+    await enter()
+    expect(onSend).not.toHaveBeenCalled()
+    expect(field().value).toBe('Iron?')
+  })
+
+  test('a text over the limit says by how much, and is not sent; a pictograph is one character', async () => {
+    render(composer())
+    write('🩺'.repeat(4000))
+    await enter()
+    expect(onSend).toHaveBeenCalledOnce()
+    write('🩺'.repeat(4001))
+    await enter()
+    expect(onSend).toHaveBeenCalledOnce()
+    expect(screen.getByText(texts.composer.tooLong(1))).toBeTruthy()
+  })
+
+  test('a draft survives a reload until the server has the message', async () => {
+    let accept: (accepted: boolean) => void = () => undefined
+    onSend.mockImplementationOnce(() => new Promise((resolve) => (accept = resolve)))
+    const { unmount } = render(composer())
+    write('Iron?')
+    await enter()
+    unmount()
+    render(composer())
+    expect(field().value).toBe('Iron?')
+    await act(async () => accept(true))
+    cleanup()
+    render(composer())
+    expect(field().value).toBe('')
+  })
+
+  test('a message that was taken back stands before what has been written since', () => {
+    render(composer())
+    write('and tea?')
+    act(() => ref.current?.restore('Iron?'))
+    expect(field().value).toBe('Iron?\nand tea?')
+  })
+})
+
+describe('an answer', () => {
+  const actions = { onCite: vi.fn(), onRegenerate: vi.fn(), onFeedback: vi.fn(() => Promise.resolve()) }
+  const show = (...events: StreamEvent[]) =>
+    render(<Answer answer={viewsAfter(...events).at(-1) as AnswerView} last {...actions} />)
+
+  test('shows each stage with its state', () => {
+    show(started, routed, { type: 'retrieval_start', ...of })
+    const states = ['retrieval', 'reranking', 'generation'].map((name) => screen.getByTestId(`stage-${name}`).dataset.state)
+    expect(states).toEqual(['active', 'pending', 'pending'])
+  })
+
+  test('that was stopped keeps its text and says so', () => {
+    show(started, routed, token, { ...cancelled, content: 'Iron **deficiency' })
+    expect(screen.getByTestId('answer').dataset.status).toBe('cancelled')
+    expect(screen.getByTestId('answer-text').textContent).toBe('Iron deficiency')
+    expect(screen.getByText(texts.answer.stopped)).toBeTruthy()
+  })
+
+  test('that failed says why, and offers another try when there is a point in it', () => {
+    show(started, routed, failed)
+    expect(screen.getByTestId('error').textContent).toContain('The model is away.')
+    fireEvent.click(screen.getByText(texts.answer.retry))
+    expect(actions.onRegenerate).toHaveBeenCalledOnce()
+    cleanup()
+    show(started, routed, { ...failed, retryable: false })
+    expect(screen.queryByText(texts.answer.retry)).toBeNull()
+  })
+
+  test('whose worker was lost says that it starts again, until there is a new word', () => {
+    const reset: StreamEvent = { type: 'reset', attempt: 2, reason: 'worker_lost', ...of }
+    show(started, routed, token, reset)
+    expect(screen.getByText(texts.answer.restarting)).toBeTruthy()
+    cleanup()
+    show(started, routed, token, reset, token)
+    expect(screen.queryByText(texts.answer.restarting)).toBeNull()
+  })
+
+  test('of the safety gate has numbers to call', () => {
+    show(started, { ...routed, agent: 'safety' }, token)
+    const calls = Array.from(screen.getByTestId('emergency').querySelectorAll('a'), (link) => link.getAttribute('href'))
+    expect(calls).toEqual(['tel:112', 'tel:911'])
+  })
+})

@@ -1,0 +1,231 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { ChatSession, isBusy } from '../src/chat/session'
+import { emptySnapshot } from '../src/chat/reduce'
+import type { Snapshot, StartRequest } from '../src/types/streaming'
+import { FakeEventSource, setHidden } from './eventsource'
+
+const SESSION = '11111111-1111-4111-8111-111111111111'
+const TURN = '22222222-2222-4222-8222-222222222222'
+const STARTED = { turn_id: TURN, message: 'Iron?', request_id: 'r' }
+
+type Answer = Response | Error | (() => Response)
+
+let requests: { method: string; path: string; body: unknown }[]
+let answers: Record<string, Answer[]>
+let session: ChatSession
+
+const json = (body: object, status = 200): Response =>
+  new Response(JSON.stringify(body), { status, headers: { 'Content-Type': 'application/json' } })
+const problem = (status: number, code: string): Response =>
+  json({ type: 'about:blank', title: code, status, detail: `Because of ${code}.`, code }, status)
+const accepted = (after = 0): Response =>
+  json({ session_id: SESSION, turn_id: TURN, after, events_url: `/chat/stream/${SESSION}?after=${after}` }, 202)
+const snapshotOf = (changes: Partial<Snapshot>): Response => json({ ...emptySnapshot(SESSION), ...changes })
+
+const START = 'POST /chat/stream'
+const CANCEL = `POST /chat/stream/${SESSION}/cancel`
+const READ = `GET /sessions/${SESSION}`
+
+// The last answer of a list is given for ever.
+function answer(method: string, path: string): Promise<Response> {
+  const list = answers[`${method} ${path}`] ?? []
+  const next = list.length > 1 ? list.shift() : list[0]
+  if (next === undefined) return Promise.reject(new Error(`unexpected ${method} ${path}`))
+  if (next instanceof Error) return Promise.reject(next)
+  return Promise.resolve(typeof next === 'function' ? next() : next.clone())
+}
+
+const seconds = (count: number): Promise<unknown> => vi.advanceTimersByTimeAsync(count * 1000)
+const frames = (): Promise<unknown> => vi.advanceTimersByTimeAsync(20)
+const sent = (key: string): unknown[] => requests.filter((r) => `${r.method} ${r.path}` === key).map((r) => r.body)
+
+function opened(known = false): ChatSession {
+  session = new ChatSession(SESSION, known)
+  session.open()
+  return session
+}
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  vi.stubGlobal('EventSource', FakeEventSource)
+  vi.stubGlobal('fetch', (path: string, init: RequestInit) => {
+    requests.push({ method: String(init.method), path, body: init.body ? JSON.parse(String(init.body)) : null })
+    return answer(String(init.method), path)
+  })
+  FakeEventSource.opened = []
+  requests = []
+  answers = {}
+})
+
+afterEach(() => {
+  session.close()
+  setHidden(false)
+  vi.useRealTimers()
+  vi.unstubAllGlobals()
+})
+
+test('a message is shown at once, sent once however often Enter is pressed, and followed to its end', async () => {
+  answers[START] = [accepted()]
+  const { send, state } = { send: (text: string) => session.send(text), state: () => session.state() }
+  opened()
+  void send('Iron?')
+  expect(await send('Iron?')).toBe(false)
+  expect(state().pending?.message).toBe('Iron?')
+  await frames()
+  expect(sent(START).length).toBe(1)
+  expect(sent(START)[0]).toMatchObject({ message: 'Iron?', session_id: SESSION })
+  FakeEventSource.last.send(1, 'turn_started', STARTED)
+  FakeEventSource.last.send(2, 'token', { content: 'Iron ' })
+  FakeEventSource.last.send(3, 'token', { content: 'is' })
+  await frames()
+  expect(state().pending).toBeNull()
+  expect(state().snapshot.turn?.content).toBe('Iron is')
+  FakeEventSource.last.send(4, 'done', { turn_id: TURN, message: { id: 'm', content: 'Iron is.', citations: [] } })
+  await frames()
+  expect(isBusy(state())).toBe(false)
+  expect(state().snapshot.messages.map((message) => message.content)).toEqual(['Iron?', 'Iron is.'])
+})
+
+test('however many frames come between two paints, the page is told once', async () => {
+  answers[START] = [accepted()]
+  opened()
+  await Promise.all([session.send('Iron?'), frames()])
+  FakeEventSource.last.ping()
+  let told = 0
+  session.subscribe(() => (told += 1))
+  FakeEventSource.last.send(1, 'turn_started', STARTED)
+  for (let seq = 2; seq < 102; seq += 1) FakeEventSource.last.send(seq, 'token', { content: 'x' })
+  expect(told).toBe(0)
+  await frames()
+  expect(told).toBe(1)
+  expect(session.state().snapshot.turn?.content.length).toBe(100)
+})
+
+test('a start whose answer is lost is repeated under the same request id', async () => {
+  answers[START] = [new TypeError('network'), problem(503, 'draining'), accepted()]
+  opened()
+  const started = session.send('Iron?')
+  await seconds(10)
+  expect(await started).toBe(true)
+  const ids = sent(START).map((body) => (body as StartRequest).request_id)
+  expect(ids.length).toBe(3)
+  expect(new Set(ids).size).toBe(1)
+})
+
+test('a message that cannot be sent stays, says why, and can be sent again as the same request', async () => {
+  answers[START] = [new TypeError('network')]
+  opened()
+  const started = session.send('Iron?')
+  await seconds(60)
+  expect(await started).toBe(false)
+  expect(session.state().pending?.failed?.passing).toBe(true)
+  expect(isBusy(session.state())).toBe(false)
+  answers[START] = [accepted()]
+  const again = session.resend()
+  await seconds(1)
+  expect(await again).toBe(true)
+  expect(new Set(sent(START).map((body) => (body as StartRequest).request_id)).size).toBe(1)
+})
+
+test('a refused message is not repeated, and its reason is shown', async () => {
+  answers[START] = [problem(422, 'invalid_request')]
+  opened()
+  expect(await session.send('Iron?')).toBe(false)
+  expect(sent(START).length).toBe(1)
+  expect(session.state().pending?.failed?.message).toBe('Because of invalid_request.')
+})
+
+test('a reload shows the text so far and goes on exactly after it', async () => {
+  const turn = { turn_id: TURN, status: 'running' as const, attempt: 1, stages: [], content: 'Iron ', sources: [] }
+  answers[READ] = [snapshotOf({ last_seq: 7, turn })]
+  opened(true)
+  expect(session.state().phase).toBe('loading')
+  await frames()
+  expect(session.state().snapshot.turn?.content).toBe('Iron ')
+  expect(isBusy(session.state())).toBe(true)
+  expect(FakeEventSource.last.url).toBe(`/chat/stream/${SESSION}?after=7`)
+})
+
+test('another device having asked in between, its turn comes first', async () => {
+  answers[START] = [accepted(12)]
+  answers[READ] = [snapshotOf({ last_seq: 14, turn: { turn_id: TURN, status: 'running', attempt: 1, stages: [], content: '', sources: [] } })]
+  opened()
+  await Promise.all([session.send('Iron?'), frames()])
+  expect(FakeEventSource.last.url).toContain('after=14')
+})
+
+test('stop names the turn, shows at once, and is over with the terminal event', async () => {
+  answers[START] = [accepted()]
+  answers[CANCEL] = [json({ turn_id: TURN, status: 'cancelled', seq: 3 })]
+  answers[READ] = [snapshotOf({ last_seq: 3 })]
+  opened()
+  await Promise.all([session.send('Iron?'), frames()])
+  FakeEventSource.last.send(1, 'turn_started', STARTED)
+  FakeEventSource.last.send(2, 'token', { content: 'Iron' })
+  await frames()
+  void session.stop()
+  expect(session.state().stopping).toBe(true)
+  await frames()
+  expect(sent(CANCEL)).toEqual([{ turn_id: TURN, reason: 'user_initiated' }])
+  FakeEventSource.last.send(3, 'cancelled', { turn_id: TURN, reason: 'user_initiated', content: 'Iron' })
+  await frames()
+  expect(session.state().stopping).toBe(false)
+  expect(session.state().snapshot.messages.at(-1)).toMatchObject({ content: 'Iron', status: 'cancelled' })
+})
+
+test('stop before the server has answered stops the turn once it is known', async () => {
+  let answerStart: (response: Response) => void = () => undefined
+  answers[CANCEL] = [json({ turn_id: TURN, status: 'cancelled', seq: 2 })]
+  answers[READ] = [snapshotOf({ last_seq: 2 })]
+  opened()
+  const fetchNow = globalThis.fetch
+  vi.stubGlobal('fetch', () => new Promise<Response>((resolve) => (answerStart = resolve)))
+  void session.send('Iron?')
+  void session.stop()
+  vi.stubGlobal('fetch', fetchNow)
+  answerStart(accepted())
+  await seconds(2)
+  expect(sent(CANCEL)).toEqual([{ turn_id: TURN, reason: 'user_initiated' }])
+})
+
+test('without a live connection the snapshot confirms the stop', async () => {
+  answers[START] = [accepted()]
+  answers[CANCEL] = [json({ turn_id: TURN, status: 'cancelled', seq: 3 })]
+  answers[READ] = [snapshotOf({ last_seq: 3, turn: null })]
+  opened()
+  await Promise.all([session.send('Iron?'), frames()])
+  FakeEventSource.last.send(1, 'turn_started', STARTED)
+  await frames()
+  await session.stop()
+  expect(session.state().stopping).toBe(true)
+  await seconds(2)
+  expect(session.state().stopping).toBe(false)
+  expect(isBusy(session.state())).toBe(false)
+})
+
+test('a session of another person, or deleted, is missing', async () => {
+  answers[READ] = [problem(404, 'unknown_session')]
+  opened(true)
+  await frames()
+  expect(session.state().phase).toBe('missing')
+})
+
+test('closing the page while it loads opens no connection', async () => {
+  const turn = { turn_id: TURN, status: 'running' as const, attempt: 1, stages: [], content: '', sources: [] }
+  answers[READ] = [snapshotOf({ last_seq: 7, turn })]
+  opened(true)
+  session.close()
+  await seconds(5)
+  expect(FakeEventSource.opened).toEqual([])
+})
+
+test('an idle page that comes to the front asks what has happened', async () => {
+  answers[READ] = [snapshotOf({ last_seq: 2 })]
+  opened(true)
+  await frames()
+  answers[READ] = [snapshotOf({ last_seq: 9, turn: { turn_id: TURN, status: 'running', attempt: 1, stages: [], content: 'I', sources: [] } })]
+  setHidden(true)
+  setHidden(false)
+  await frames()
+  expect(FakeEventSource.last.url).toContain('after=9')
+})
