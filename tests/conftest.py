@@ -1,0 +1,133 @@
+"""A real Postgres for every run, and a database of its own, cloned from a migrated template, for every test."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from functions.embedded_postgres import SYSTEM_STATE, EmbeddedPostgres
+from functions.postgres_cluster import Cluster
+from graph.eventlog.log import Pool, open_pool
+from graph.eventlog.saver import EventLogSaver
+from graph.eventlog.sessions import Sessions
+from tests.support.pgbouncer import NoPgBouncer, find, pooling
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What root keeps elsewhere, because its Postgres can't enter pytest's folders, goes when the run ends."""
+    yield
+    base = tmp_path_factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    for owner in [owner for state in SYSTEM_STATE for owner in state.glob("pulseline-*/home")]:
+        with suppress(FileNotFoundError):  # another run's, just going
+            if run in Path(owner.read_text()).parents and not Cluster(owner.parent).alive():
+                shutil.rmtree(owner.parent)
+
+
+@pytest.fixture(scope="session")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The run's Postgres, shared by pytest's parallel processes; TEST_DATABASE_URL names another server."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+        return
+    base = tmp_path_factory.getbasetemp()
+    home = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with EmbeddedPostgres(Path(home) / "home").running() as url:
+        yield url
+
+
+def _named(url: str, database: str) -> str:
+    head, _, query = url.partition("?")
+    return f"{head.rsplit('/', 1)[0]}/{database}" + (f"?{query}" if query else "")
+
+
+def _execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+@pytest.fixture(scope="session")
+def template(cluster_url: str) -> Iterator[str]:
+    name = f"template_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{uuid4().hex[:8]}"
+    _execute(cluster_url, f"create database {name}")
+
+    async def setup() -> None:
+        async with open_pool(_named(cluster_url, name), max_size=2) as pool:
+            await EventLogSaver(pool).setup()
+
+    asyncio.run(setup())
+    yield name
+    _execute(cluster_url, f"drop database {name} with (force)")
+
+
+FreshDatabase = Callable[[], AbstractContextManager[str]]
+Say = Callable[[str], None]
+SAID = "said"
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Say:
+    """A line for the end of the run: what was counted or measured, or what could not be tested here."""
+    return lambda line: request.node.user_properties.append((SAID, line))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [
+        report for status in ("passed", "failed", "skipped") for report in terminalreporter.stats.get(status, [])
+    ]
+    for report in reports:
+        for name, line in report.user_properties:
+            if name == SAID:
+                terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def fresh_database(cluster_url: str, template: str) -> FreshDatabase:
+    """Opens a freshly migrated, empty database; it is dropped when it is left."""
+
+    @contextmanager
+    def fresh() -> Iterator[str]:
+        name = f"test_{uuid4().hex[:12]}"
+        _execute(cluster_url, f"create database {name} template {template}")
+        with ExitStack() as stack:
+            stack.callback(_execute, cluster_url, f"drop database {name} with (force)")
+            yield _named(cluster_url, name)
+
+    return fresh
+
+
+@pytest.fixture
+def database_url(fresh_database: FreshDatabase) -> Iterator[str]:
+    """A database of this test's own."""
+    with fresh_database() as url:
+        yield url
+
+
+@pytest.fixture
+def through_pgbouncer(database_url: str, request: pytest.FixtureRequest, say: Say) -> Iterator[str]:
+    """The test's database through PgBouncer in transaction mode; where there is none, the run says so at its end."""
+    try:
+        program = find()
+    except NoPgBouncer as reason:
+        say(f"NOT TESTED through PgBouncer: {request.node.name}: {reason}")
+        pytest.skip(str(reason))
+    with pooling(program, database_url) as url:
+        yield url
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    async with open_pool(database_url, max_size=10) as opened:
+        yield opened
+
+
+@pytest.fixture
+def log(pool: Pool) -> Sessions:
+    return Sessions(pool)

@@ -1,0 +1,193 @@
+"""Pictures of every state of the page, to be looked at: python -m tests.e2e.screenshots
+
+They come to lie in test-results/screenshots/, named <state>-<size>-<scheme>.png. The database and the corpus stay in
+test-results/home, so that the second time is quick.
+"""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+from playwright.async_api import Browser, ViewportSize, async_playwright, expect
+
+from functions.embedded_postgres import EmbeddedPostgres
+from tests.e2e.visitor import Tab, visiting
+from tests.support.browser import launch_options
+from tests.support.server import serving
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "test-results"
+PICTURES = RESULTS / "screenshots"
+SIZES: dict[str, ViewportSize] = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1440, "height": 900}}
+SCHEMES = ("light", "dark")
+HALF_WRITTEN = re.compile(".{300}", re.DOTALL)
+
+
+class Servers(NamedTuple):
+    product: str
+    slow: str
+    failing: str
+
+
+async def empty(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.product)
+    await expect(tab.by("example").first).to_be_visible()
+
+
+async def stages(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.slow)
+    await tab.ask()
+    await expect(tab.by("stage-reranking")).to_have_attribute("data-state", "active")
+
+
+async def streaming(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.product)
+    await tab.ask()
+    await expect(tab.answer.get_by_test_id("answer-text")).to_have_text(HALF_WRITTEN)
+
+
+async def done(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.product)
+    await tab.ask()
+    await tab.until("complete")
+    await expect(tab.by("sources")).to_be_visible()
+
+
+async def follow_up(servers: Servers, tab: Tab) -> None:
+    await done(servers, tab)
+    await tab.ask("How is it treated?")
+    await expect(tab.by("answer")).to_have_count(2)
+    await tab.until("complete")
+
+
+async def source(servers: Servers, tab: Tab) -> None:
+    await done(servers, tab)
+    await tab.by("source-1").click()
+    await expect(tab.by("source-panel")).to_be_visible()
+
+
+async def stopped(servers: Servers, tab: Tab) -> None:
+    await streaming(servers, tab)
+    await tab.by("stop").click()
+    await tab.until("cancelled")
+
+
+async def failed(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.failing)
+    await tab.ask()
+    await tab.until("error")
+
+
+async def unreachable(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.product)
+    await tab.page.route("**/chat/stream", lambda route: route.abort())
+    await tab.ask()
+    await expect(tab.by("error")).to_be_visible()
+
+
+async def offline(servers: Servers, tab: Tab) -> None:
+    await streaming(servers, tab)
+    await tab.page.evaluate("witness.streams.at(-1).close()")
+    await tab.page.context.set_offline(True)
+    await expect(tab.by("connection")).to_be_visible()
+
+
+async def emergency(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.product)
+    await tab.ask("I have crushing chest pain and my left arm is numb")
+    await tab.until("complete")
+
+
+async def abstained(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.product)
+    await tab.ask("Which gearbox oil does a 1987 tractor need?")
+    await tab.until("complete")
+
+
+async def conversations(servers: Servers, tab: Tab) -> None:
+    await done(servers, tab)
+    await tab.by("new-chat").dispatch_event("click")
+    await tab.ask("How is high blood pressure measured and treated? And what can I do myself, without any medicine?")
+    await tab.until("complete")
+    button = tab.page.get_by_role("button", name="Show conversations")
+    if await button.is_visible():
+        await button.click()
+    await expect(tab.by("session-item").first).to_be_visible()
+
+
+STATES: tuple[Callable[[Servers, Tab], Awaitable[None]], ...] = (
+    empty,
+    stages,
+    streaming,
+    done,
+    follow_up,
+    source,
+    stopped,
+    failed,
+    unreachable,
+    offline,
+    emergency,
+    abstained,
+    conversations,
+)
+
+
+async def take_all(servers: Servers, wanted: list[str]) -> None:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(**launch_options())
+        for state in STATES:
+            if wanted and state.__name__ not in wanted:
+                continue
+            await asyncio.gather(*(take(browser, servers, state, size, scheme) for size in SIZES for scheme in SCHEMES))
+        await browser.close()
+
+
+async def take(
+    browser: Browser, servers: Servers, state: Callable[[Servers, Tab], Awaitable[None]], size: str, scheme: str
+) -> None:
+    async with visiting(
+        browser, viewport=SIZES[size], color_scheme=scheme, reduced_motion="reduce", has_touch=size == "phone"
+    ) as visitor:
+        tab = await visitor.open("about:blank")
+        await state(servers, tab)
+        path = PICTURES / f"{state.__name__}-{size}-{scheme}.png"
+        await tab.page.screenshot(path=path)
+        print(path.relative_to(ROOT))
+
+
+def main() -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        cluster = stack.enter_context(EmbeddedPostgres(RESULTS / "home").running())
+        library = database(cluster, "library")
+        ingest = [sys.executable, "-m", "functions", "ingest", "--starter"]
+        subprocess.run(ingest, env={**os.environ, "DATABASE_URL": library}, check=True)
+
+        def start(url: str, model: str, **settings: str) -> str:
+            return stack.enter_context(serving(url, RESULTS, model, **settings)).url
+
+        servers = Servers(
+            start(library, "extractive"),
+            start(database(cluster, "slow"), "scripted?tokens=60&delay_ms=20&stage_ms=700"),
+            start(database(cluster, "silent"), "scripted?tokens=1&delay_ms=9000", FIRST_TOKEN_TIMEOUT_SECONDS="0.3"),
+        )
+        asyncio.run(take_all(servers, sys.argv[1:]))
+
+
+def database(cluster_url: str, name: str) -> str:
+    """Made at first use."""
+    with psycopg.connect(cluster_url, autocommit=True) as connection, suppress(psycopg.errors.DuplicateDatabase):
+        connection.execute(f"create database {name}".encode())
+    head, _, query = cluster_url.partition("?")
+    return f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+
+
+if __name__ == "__main__":
+    main()

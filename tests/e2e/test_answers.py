@@ -1,0 +1,188 @@
+"""Ask, watch, reload, stop, in a real browser."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import Page, Route, TimeoutError, expect
+
+from tests.e2e.visitor import TAIL, Visitor
+from tests.support.client import check_whole_turn
+from tests.support.server import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+WORDS = 120
+FOUND_AND_WRITING = ["retrieval done", "reranking done", "generation active"]
+EVENT_SOURCE_CLOSED = 2
+CLOSED_SECONDS = 1.0
+RECONNECT_SECONDS = 1.0  # twice the server's `retry`: an EventSource left open would have come back by then
+SEND_TWICE = """field => {
+  for (const _ of [1, 2]) field.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))
+}"""
+
+
+@pytest.mark.timeout(180)  # the first one reads the whole starter corpus
+async def test_a_question_shows_three_stages_then_tokens_then_the_answer_with_its_sources(
+    librarian: Server, visitor: Visitor
+) -> None:
+    tab = await visitor.open(librarian.url)
+    await tab.ask("What are the symptoms of iron deficiency?")
+    text = await tab.until("complete")
+    stages = await tab.witnessed("stages")
+    assert [stage for stage in stages if stage in FOUND_AND_WRITING] == FOUND_AND_WRITING
+    assert len((await tab.witnessed("texts"))[await tab.answer.get_attribute("data-turn")]) > 10
+    await tab.check_text_only_grew()
+    assert "tired" in text.lower()
+    await expect(tab.by("sources")).to_contain_text("Iron deficiency")
+    await expect(tab.by("source-1")).to_have_attribute("data-cited", "true")
+
+
+@pytest.mark.timeout(180)
+async def test_a_citation_opens_the_passage_that_it_quotes(librarian: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(librarian.url)
+    await tab.ask("What are the symptoms of iron deficiency?")
+    await tab.until("complete")
+    citation = tab.answer.get_by_role("button", name="Source 1:").first
+    sentence = await citation.evaluate("button => button.previousSibling.textContent")
+    await citation.click()
+    passage = tab.by("source-panel").locator("[aria-current=true]")
+    await expect(passage).to_be_focused()
+    await expect(passage).to_contain_text(sentence.strip())
+    await tab.page.keyboard.press("Escape")
+    await expect(tab.by("source-panel")).to_have_count(0)
+    await expect(citation).to_be_focused()
+
+
+async def test_each_stage_is_shown_while_it_is_under_way(server: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(server.url)
+    await tab.ask()
+    await tab.until_words(1)
+    stages = await tab.witnessed("stages")
+    assert [stage for stage in stages if not stage.endswith("pending")] == [
+        "reading active",
+        *("retrieval active", "retrieval done"),
+        *("reranking active", "reranking done"),
+        "generation active",
+    ]
+    assert {stage for stage in stages if stage.endswith("pending")} >= {"reranking pending", "generation pending"}
+    await tab.by("stop").click()
+    await tab.until("cancelled")
+
+
+async def test_a_reload_in_mid_answer_shows_the_text_so_far_before_any_token_and_then_the_rest(
+    server: Server, visitor: Visitor
+) -> None:
+    tab = await visitor.open(server.url)
+    await tab.ask()
+    before = await tab.until_words(20)
+    async with _tails_held(tab.page), tab.page.expect_response(f"**/sessions/{tab.session_id}") as response:
+        await tab.page.reload()
+        snapshot = await (await response.value).json()
+        so_far = snapshot["turn"]["content"]
+        assert so_far.startswith(before)
+        await expect(tab.answer).to_have_attribute("data-status", "running")
+        assert (await tab.text()).rstrip() == so_far.rstrip()
+        assert len(tab.tails) == 2
+    whole = await tab.until("complete")
+    await tab.check_text_only_grew()
+    async with visitor.person() as person:
+        frames = await person.read(server.url, tab.session_id)
+    check_whole_turn(frames)
+    assert frames[-1].type == "done"
+    assert whole == frames[-1].data["message"]["content"]
+    assert len(whole.split()) == WORDS
+
+
+@asynccontextmanager
+async def _tails_held(page: Page) -> AsyncIterator[None]:
+    """No event reaches the page in here; what it shows, it has from elsewhere."""
+    go = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await go.wait()
+        await route.continue_()
+
+    await page.route(TAIL, hold)
+    try:
+        yield
+    finally:
+        go.set()
+        await page.unroute_all(behavior="wait")
+
+
+async def test_stop_ends_the_answer_and_keeps_its_text_also_after_a_reload(server: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(server.url)
+    await tab.ask()
+    before = await tab.until_words(10)
+    await tab.by("stop").click()
+    partial = await tab.until("cancelled")
+    await expect(tab.by("send")).to_be_visible()
+    assert partial.startswith(before)
+    async with visitor.person() as person:
+        frames = await person.read(server.url, tab.session_id)
+    check_whole_turn(frames)
+    assert (frames[-1].type, frames[-1].data["content"].rstrip()) == ("cancelled", partial.rstrip())
+    assert len(partial.split()) < WORDS
+    await tab.page.reload()
+    assert await tab.until("cancelled") == partial
+
+
+async def test_stop_pressed_before_the_server_has_the_question_stops_its_turn(server: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(server.url)
+    go = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await go.wait()
+        await route.continue_()
+
+    await tab.page.route("**/chat/stream", hold)
+    await tab.ask()
+    await tab.by("stop").click()
+    await expect(tab.by("stop")).to_be_disabled()
+    go.set()
+    partial = await tab.until("cancelled")
+    assert len(partial.split()) < WORDS
+
+
+async def test_enter_pressed_twice_asks_once(server: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(server.url)
+    await tab.by("composer").fill("Once?")
+    await tab.by("composer").evaluate(SEND_TWICE)
+    await tab.until_words(1)
+    await tab.by("stop").click()
+    await tab.until("cancelled")
+    await expect(tab.by("user-message")).to_have_count(1)
+    async with visitor.person() as person:
+        frames = await person.read(server.url, tab.session_id)
+        sessions = (await person.client.get(f"{server.url}/sessions")).json()["sessions"]
+    assert sum(frame.type == "turn_started" for frame in frames) == 1
+    assert len(sessions) == 1
+
+
+async def test_a_second_tab_shows_the_same_running_answer_and_can_stop_it(server: Server, visitor: Visitor) -> None:
+    one = await visitor.open(server.url)
+    await one.ask()
+    before = await one.until_words(5)
+    two = await visitor.open(one.page.url)
+    assert (await two.until("running")).startswith(before)
+    await two.by("stop").click()
+    stopped = await two.until("cancelled")
+    assert await one.until("cancelled") == stopped
+    assert await one.answer.get_attribute("data-turn") == await two.answer.get_attribute("data-turn")
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_no_connection_stays_open_after_the_end(server: Server, visitor: Visitor, stopped: bool) -> None:
+    """The server ends the response after the last event, so an EventSource that was not closed would ask again."""
+    tab = await visitor.open(server.url)
+    await tab.ask()
+    if stopped:
+        await tab.until_words(5)
+        await tab.by("stop").click()
+    await tab.until("cancelled" if stopped else "complete")
+    await asyncio.wait_for(tab.nothing_open.wait(), CLOSED_SECONDS)
+    assert await tab.page.evaluate("witness.streams.map(stream => stream.readyState)") == [EVENT_SOURCE_CLOSED]
+    with pytest.raises(TimeoutError):
+        async with tab.page.expect_request(TAIL, timeout=RECONNECT_SECONDS * 1000):
+            pass

@@ -1,0 +1,60 @@
+"""What a person sees when an answer fails, and what the page may not do."""
+
+import pytest
+from playwright.async_api import expect
+
+from tests.conftest import FreshDatabase
+from tests.e2e.conftest import Serve
+from tests.e2e.visitor import Visitor
+from tests.support.server import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+INLINE_SCRIPT = """() => {
+  const script = document.createElement('script')
+  script.textContent = 'document.title = "taken over"'
+  document.head.append(script)
+}"""
+SILENT = "scripted?tokens=5&delay_ms=5000"
+
+
+async def test_a_model_that_stays_silent_is_an_error_that_can_be_tried_again(
+    fresh_database: FreshDatabase, serve: Serve, visitor: Visitor
+) -> None:
+    with fresh_database() as url, serve(url, SILENT, FIRST_TOKEN_TIMEOUT_SECONDS="0.5") as server:
+        tab = await visitor.open(server.url)
+        await tab.ask()
+        await tab.until("error")
+        await expect(tab.by("error")).to_contain_text("did not answer in time")
+        first = await tab.answer.get_attribute("data-turn")
+        await tab.by("error").get_by_role("button", name="Try again").click()
+        await tab.until("running")
+        await tab.until("error")
+        assert await tab.answer.get_attribute("data-turn") != first
+        await expect(tab.by("answer")).to_have_count(1)
+        await expect(tab.by("user-message")).to_have_count(1)
+        async with visitor.person() as person:
+            frames = await person.read(server.url, tab.session_id)
+        assert (frames[-1].type, frames[-1].data["code"]) == ("error", "model_timeout")
+
+
+async def test_a_strangers_conversation_is_not_shown(server: Server, visitor: Visitor) -> None:
+    async with visitor.person() as stranger:
+        session_id = (await stranger.start(server.url, "Mine alone"))["session_id"]
+    tab = await visitor.open(server.url)
+    tab.expect_trouble("status of 404")
+    await tab.page.goto(f"{server.url}/c/{session_id}")
+    await expect(tab.by("error")).to_contain_text("not here")
+    await expect(tab.page.get_by_text("Mine alone")).to_have_count(0)
+    await expect(tab.by("composer")).to_have_count(0)
+
+
+async def test_the_policy_refuses_scripts_that_are_not_the_pages_own(server: Server, visitor: Visitor) -> None:
+    """It also shows that a violation would not go unseen in any of these tests."""
+    tab = await visitor.open(server.url)
+    async with tab.page.expect_console_message():
+        await tab.page.evaluate(INLINE_SCRIPT)
+    assert await tab.page.title() != "taken over"
+    assert await tab.witnessed("violations") == ["script-src-elem"]
+    with pytest.raises(AssertionError, match=r"Content Security Policy.*script-src-elem"):
+        await visitor.check()
+    visitor.tabs.clear()

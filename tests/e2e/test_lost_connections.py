@@ -1,0 +1,159 @@
+"""The way to the server breaks in mid-answer, and no word is lost or said twice."""
+
+import pytest
+from playwright.async_api import Route, expect
+
+from tests.e2e.conftest import Serve
+from tests.e2e.visitor import NETWORK, TAIL, Tab, Visitor
+from tests.support.proxy import proxying
+from tests.support.server import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SILENCE_MS = 20_000  # the page gives up on a connection after 15 s in which not even a heartbeat came
+
+
+async def check_exact(tab: Tab, visitor: Visitor, server: Server) -> None:
+    """What is on the screen is what the log says, and at no moment was there anything but a beginning of it."""
+    whole = await tab.until("complete")
+    await tab.check_text_only_grew()
+    async with visitor.person() as person:
+        frames = await person.read(server.url, tab.session_id)
+    assert whole == frames[-1].data["message"]["content"]
+
+
+async def test_an_answer_goes_on_when_the_replica_that_it_came_through_is_killed(
+    server: Server, shared_url: str, serve: Serve, visitor: Visitor
+) -> None:
+    with serve(shared_url, WORKER="off") as tailing:
+        async with proxying(tailing.url, server.url) as proxy:
+            tab = await visitor.open(proxy.url)
+            tab.expect_trouble(NETWORK)
+            await tab.ask()
+            await tab.until_words(20)
+            assert proxy.went_to[server.url] == 0
+            tailing.kill()
+            await check_exact(tab, visitor, server)
+            assert proxy.went_to[server.url] > 0
+
+
+async def test_a_cut_network_is_said_and_when_it_is_back_the_answer_goes_on(server: Server, visitor: Visitor) -> None:
+    async with proxying(server.url) as proxy:
+        tab = await visitor.open(proxy.url)
+        tab.expect_trouble(NETWORK)
+        await tab.ask()
+        before = await tab.until_words(10)
+        proxy.refuse()
+        await expect(tab.by("connection")).to_have_attribute("data-state", "lost")
+        assert (await tab.text()).startswith(before)
+        assert await tab.answer.get_attribute("data-status") == "running"
+        await proxy.restore()
+        await expect(tab.by("connection")).to_have_attribute("data-state", "caughtUp")
+        await expect(tab.by("connection")).to_have_count(0)
+        await check_exact(tab, visitor, server)
+
+
+async def test_an_answer_that_ends_while_the_network_is_cut_is_there_when_it_is_back(
+    server: Server, visitor: Visitor
+) -> None:
+    async with proxying(server.url) as proxy:
+        tab = await visitor.open(proxy.url)
+        tab.expect_trouble(NETWORK)
+        await tab.ask()
+        await tab.until_words(5)
+        proxy.refuse()
+        async with visitor.person() as person:
+            await person.read(server.url, tab.session_id)
+        assert await tab.answer.get_attribute("data-status") == "running"
+        await proxy.restore()
+        await check_exact(tab, visitor, server)
+
+
+async def test_a_gateway_that_refuses_the_tail_for_a_while_costs_no_word(server: Server, visitor: Visitor) -> None:
+    """Unlike after a broken connection the browser gives up, so the page itself has to come back."""
+    tab = await visitor.open(server.url)
+    tab.expect_trouble("status of 503")
+    refusals = iter(range(2))
+
+    async def gateway(route: Route) -> None:
+        if next(refusals, None) is None:
+            await route.continue_()
+        else:
+            await route.fulfill(status=503)
+
+    await tab.page.route(TAIL, gateway)
+    await tab.ask()
+    await check_exact(tab, visitor, server)
+    assert len(tab.tails) == 3
+
+
+async def test_a_browser_that_goes_offline_says_so_and_catches_up(server: Server, visitor: Visitor) -> None:
+    async with proxying(server.url) as proxy:
+        tab = await visitor.open(proxy.url)
+        tab.expect_trouble(NETWORK)
+        await tab.ask()
+        await tab.until_words(10)
+        await visitor.context.set_offline(True)
+        proxy.cut()  # what Chromium calls offline leaves a running response alone
+        await expect(tab.by("connection")).to_have_attribute("data-state", "offline")
+        await visitor.context.set_offline(False)
+        await expect(tab.by("connection")).to_have_count(0)
+        await check_exact(tab, visitor, server)
+
+
+async def test_a_connection_that_went_silent_is_replaced(server: Server, visitor: Visitor) -> None:
+    async with proxying(server.url) as proxy:
+        tab = await visitor.open("about:blank")
+        await tab.page.clock.install()
+        await tab.page.goto(proxy.url)
+        await tab.ask()
+        await tab.until_words(5)
+        proxy.silence()
+        await tab.page.clock.fast_forward(SILENCE_MS)
+        await check_exact(tab, visitor, server)
+        assert len(tab.tails) == 2
+
+
+async def test_the_end_of_a_window_goes_unnoticed(
+    server: Server, shared_url: str, serve: Serve, visitor: Visitor
+) -> None:
+    with serve(shared_url, WORKER="off", STREAM_WINDOW_SECONDS="0.5") as lambda_like:
+        tab = await visitor.open(lambda_like.url)
+        await tab.ask()
+        await check_exact(tab, visitor, server)
+        assert len(tab.tails) > 2
+        assert await tab.witnessed("notices") == []
+
+
+async def test_a_question_that_cannot_be_sent_is_kept_and_sent_again(server: Server, visitor: Visitor) -> None:
+    async with proxying(server.url) as proxy:
+        tab = await visitor.open(proxy.url)
+        tab.expect_trouble(NETWORK)
+        proxy.refuse()
+        await tab.ask("Is it there?")
+        await expect(tab.by("error")).to_contain_text("could not be reached")
+        await expect(tab.by("user-message")).to_contain_text("Is it there?")
+        await proxy.restore()
+        await tab.by("error").get_by_role("button", name="Try again").click()
+        await check_exact(tab, visitor, server)
+        await expect(tab.by("error")).to_have_count(0)
+        await expect(tab.by("user-message")).to_have_count(1)
+
+
+async def test_a_conversation_that_cannot_be_opened_says_so_and_opens_on_request(
+    server: Server, visitor: Visitor
+) -> None:
+    async with proxying(server.url) as proxy:
+        tab = await visitor.open(proxy.url)
+        tab.expect_trouble(NETWORK)
+        await tab.ask()
+        await tab.until_words(5)
+        await tab.by("stop").click()
+        text = await tab.until("cancelled")
+        await tab.by("new-chat").click()
+        proxy.refuse()
+        await tab.by("session-item").click()
+        await expect(tab.by("error")).to_contain_text("could not be reached")
+        await proxy.restore()
+        await tab.by("error").get_by_role("button", name="Try again").click()
+        assert await tab.until("cancelled") == text

@@ -1,0 +1,100 @@
+"""Postgres dies, its connections break, its notifications stop: turns go on, every reader gets every event once."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import Say
+from tests.faults.fleet import Fleet, fleet
+from tests.support.client import Person
+from tests.support.crowd import Resumed, frames_of_table, read_to_the_end
+
+MODEL = "scripted?tokens=200&delay_ms=15"
+TURNS, READERS_A_TURN = 6, 4
+SEEN_BEFORE = 30  # events of the last turn, when the fault comes
+
+
+@pytest.fixture
+async def person() -> AsyncIterator[Person]:
+    async with Person() as someone:
+        yield someone
+
+
+class Watched:
+    """Turns on the first replica, each with readers on both."""
+
+    def __init__(self, running: Fleet, person: Person) -> None:
+        self._fleet, self._person = running, person
+        self._reads: dict[str, list[tuple[int, asyncio.Task[Resumed]]]] = {}
+
+    async def begin(self) -> None:
+        urls = [f"http://{replica.address}" for replica in self._fleet.replicas]
+        sessions = [(await self._person.start(urls[0], f"question {n}"))["session_id"] for n in range(TURNS)]
+        for session_id in sessions:
+            self._reads[session_id] = [self._read(urls[n % 2], session_id, 0) for n in range(READERS_A_TURN)]
+        async with self._person.watch(urls[1], sessions[-1], after=0) as watching:
+            while len(watching.frames) < SEEN_BEFORE:
+                await watching.until("token")
+            late = random.randint(0, watching.frames[-1].seq)
+        self._reads[sessions[-1]].append(self._read(urls[1], sessions[-1], late))
+
+    def _read(self, url: str, session_id: str, cursor: int) -> tuple[int, "asyncio.Task[Resumed]"]:
+        cookie = f"pulseline_owner={self._person.client.cookies['pulseline_owner']}"
+        return cursor, asyncio.create_task(read_to_the_end(url, f"/chat/stream/{session_id}", cookie, cursor))
+
+    async def exact(self) -> str:
+        """Waits for every reader's terminal frame; gives how often they had to come back."""
+        came_back = 0
+        for session_id, reads in self._reads.items():
+            got = [(cursor, await task) for cursor, task in reads]
+            table = await asyncio.to_thread(frames_of_table, self._fleet.url, session_id)
+            assert b"\nevent: done\n" in table[-1], table[-1]
+            for cursor, resumed in got:
+                assert resumed.frames == b"".join(table[cursor:])
+                came_back += resumed.came_back
+        readers = TURNS * READERS_A_TURN + 1
+        return f"{TURNS} turns, {readers} readers, 0 missing, 0 repeated; came back {came_back} times"
+
+
+@pytest.mark.timeout(120)
+async def test_postgres_crashes_in_mid_stream_and_every_turn_goes_on(tmp_path: Path, person: Person, say: Say) -> None:
+    async with fleet(tmp_path, MODEL, ("serve", "serve")) as running:
+        watched = Watched(running, person)
+        await watched.begin()
+        await running.crash_postgres()
+        say(f"Postgres crashed: {await watched.exact()}")
+        assert "append interrupted" in running.replicas[0].output
+
+
+@pytest.mark.timeout(120)
+async def test_connections_break_and_listeners_are_killed_in_mid_stream(
+    tmp_path: Path, person: Person, say: Say
+) -> None:
+    async with fleet(tmp_path, MODEL, ("serve", "serve")) as running:
+        cut = Watched(running, person)
+        await cut.begin()
+        for _ in range(4):
+            for replica in running.replicas:
+                replica.database.cut()
+                await asyncio.sleep(0.2)
+        say(f"database connections cut: {await cut.exact()}")
+        assert "append interrupted" in running.replicas[0].output
+
+        deaf = Watched(running, person)
+        await deaf.begin()
+        assert await asyncio.to_thread(_kill_listeners, running.url) == 2
+        say(f"LISTEN killed: {await deaf.exact()}")
+        for replica in running.replicas:
+            assert "not listening, tails poll meanwhile" in replica.output
+
+
+def _kill_listeners(url: str) -> int:
+    with psycopg.connect(url, autocommit=True) as connection:
+        killed = connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where query = 'listen pulseline'"
+        )
+        return len(killed.fetchall())

@@ -1,0 +1,242 @@
+"""Who answers a turn, and how an answer goes on: leases, attempts, take-over from the checkpoint, cancel."""
+
+import asyncio
+import random
+import time
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from functions.turns import cancel as operator_cancel
+from graph.eventlog.events import Event
+from graph.eventlog.log import Turn
+from graph.parts import Parts
+from graph.retrieval.rerank import Ranked
+from graph.retrieval.search import Found
+from tests.faults.relay import relaying
+from tests.support.openai_wire import drips, hangs, says, wire
+from tests.support.workshop import Workshop, code_of, content_of, text_of, workshop
+
+LAST_CHECKPOINT = """
+delete from checkpoints where thread_id = %(session)s::text and checkpoint_id = (
+  select max(checkpoint_id) from checkpoints where thread_id = %(session)s::text)
+"""
+NOT_YET_DONE = """
+with e as (delete from events where session_id = %(session)s and type = 'done')
+update turns set status = 'running', ended_at = null, last_seq = null, lease_until = now() - interval '1 s'
+ where session_id = %(session)s
+"""
+
+
+def execute(url: str, statement: str, turn: Turn) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode(), {"session": turn.session_id, "turn": turn.turn_id})
+
+
+def counts(url: str, turn: Turn) -> tuple[int, int]:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("select attempt, handed_back from turns where turn_id = %s", [turn.turn_id]).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def crash(shop: Workshop, url: str, turn: Turn) -> None:
+    """As if its process had died, and its lease had run out."""
+    for running in shop.worker._running.values():
+        running.turn.fence()
+    execute(url, "update turns set lease_until = now() - interval '1 s' where turn_id = %(turn)s", turn)
+
+
+def types(events: list[Event]) -> list[str]:
+    return [event.type for event in events if event.type != "token"]
+
+
+@pytest.mark.parametrize("lost", ["done", "done and the last checkpoint"])
+async def test_a_graph_that_had_finished_gets_its_done_without_the_model(database_url: str, lost: str) -> None:
+    async with wire(says("Iron", " helps."), says("never")) as wired:
+        async with workshop(database_url, wired) as shop:
+            turn = await shop.ask()
+            first = await shop.ended(turn)
+        if lost != "done":
+            execute(database_url, LAST_CHECKPOINT, turn)
+        execute(database_url, NOT_YET_DONE, turn)
+        async with workshop(database_url, wired) as shop:
+            events = await shop.ended(turn)
+    assert len(wired.calls) == 1
+    assert content_of(events[-1]) == content_of(first[-1]) == "Iron helps."
+    assert types(events) == [*types(first)[:-1], "reset", "done"]
+
+
+class Counted:
+    """A search that counts, and a reranking that hangs until it is let go."""
+
+    def __init__(self) -> None:
+        self.searches = 0
+        self.let_go = asyncio.Event()
+
+    def __call__(self, parts: Parts) -> Parts:
+        async def search(question: str) -> Found:
+            self.searches += 1
+            return await parts.search(question)
+
+        async def rerank(question: str, found: list[dict[str, Any]]) -> Ranked:
+            await self.let_go.wait()
+            return await parts.rerank(question, found)
+
+        return replace(parts, search=search, rerank=rerank)
+
+
+RETRIEVAL_UNSAID = (
+    "delete from events where session_id = %(session)s and type in ('retrieval_complete', 'reranking_start')"
+)
+
+
+@pytest.mark.parametrize("lost", ["nothing", "the checkpoint", "the checkpoint and the event"])
+async def test_a_finished_stage_is_not_repeated_and_its_end_is_said_once(database_url: str, lost: str) -> None:
+    """Its writes may be there without the checkpoint after them, and, from an older release, without the event."""
+    counted = Counted()
+    async with workshop(database_url, change=counted) as shop:
+        turn = await shop.ask()
+        await shop.until(turn, "reranking_start")
+        for running in shop.worker._running.values():
+            running.turn.fence()
+        counted.let_go.set()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(running.task for running in shop.worker._running.values()))
+        if lost != "nothing":
+            execute(database_url, LAST_CHECKPOINT, turn)
+        if lost == "the checkpoint and the event":
+            execute(database_url, RETRIEVAL_UNSAID, turn)
+        crash(shop, database_url, turn)
+        events = await shop.ended(turn)
+    assert counted.searches == 1
+    said = types(events)
+    assert (said.count("retrieval_start"), said.count("retrieval_complete"), said.count("reset")) == (1, 1, 1)
+    assert said.count("reranking_complete") == 1
+    assert said[-1] == "done"
+
+
+async def test_a_hand_back_costs_no_attempt(database_url: str) -> None:
+    slow = "scripted?tokens=20&delay_ms=50"
+    turn: Turn | None = None
+    for times in range(1, 5):
+        async with workshop(database_url, model=slow, drain_seconds=0) as shop:
+            turn = turn or await shop.ask()
+            await shop.until(turn, "reset" if times > 1 else "token", count=max(1, times - 1))
+        assert counts(database_url, turn) == (times, times)
+    assert turn is not None
+    async with workshop(database_url, model="scripted?tokens=20&delay_ms=0") as shop:
+        events = await shop.ended(turn)
+    assert (events[-1].type, counts(database_url, turn)) == ("done", (5, 4))
+    assert types(events).count("reset") == 4
+
+
+async def test_three_attempts_that_are_lost_end_the_turn(database_url: str) -> None:
+    async with wire(hangs("Iron")) as wired, workshop(database_url, wired) as shop:
+        turn = await shop.ask()
+        for attempt in (1, 2, 3):
+            await wired.called(attempt)
+            await shop.until(turn, "token", count=attempt)
+            crash(shop, database_url, turn)
+        events = await shop.ended(turn)
+        assert (code_of(events[-1]), content_of(events[-1])) == ("worker_lost", "Iron")
+        assert len(wired.calls) == 3
+
+
+@pytest.mark.parametrize("notify", ["on", "off"])
+async def test_a_cancel_elsewhere_stops_the_silent_model_within_a_second(database_url: str, notify: str) -> None:
+    async with wire(hangs("Iron")) as wired, workshop(database_url, wired, notify=notify) as shop:
+        turn = await shop.ask()
+        call = await wired.called()
+        await shop.until(turn, "token")
+        began = time.monotonic()
+        await operator_cancel(database_url, turn.session_id, turn.turn_id, "error", notify=notify == "on")
+        events = await shop.ended(turn)
+        assert (events[-1].type, content_of(events[-1])) == ("cancelled", "Iron")
+        assert await wired.let_go(call) - began < 1
+
+
+async def test_a_cancel_before_the_claim_wins_and_no_model_is_asked(database_url: str) -> None:
+    async with wire(hangs("Iron"), says("never")) as wired, workshop(database_url, wired, max_turns=1) as shop:
+        first = await shop.ask()
+        await wired.called()
+        waiting = await shop.ask()
+        await shop.cancel(waiting)
+        assert types(await shop.ended(waiting)) == ["turn_started", "cancelled"]
+        await shop.cancel(first)
+        last = await shop.ask()
+        assert (await shop.ended(last))[-1].type == "done"
+        assert types(await shop.events(waiting)) == ["turn_started", "cancelled"]
+        assert len(wired.calls) == 2
+
+
+async def test_a_cancel_that_races_done_gives_one_end_and_says_which(database_url: str) -> None:
+    dice = random.Random(7)
+    ends = set()
+    async with workshop(database_url, model="scripted?tokens=3&delay_ms=1") as shop:
+        for _ in range(12):
+            turn = await shop.ask()
+            await shop.until(turn, "token")
+            await asyncio.sleep(dice.uniform(0, 0.02))
+            said = await shop.log.cancel(turn.session_id, None, turn.turn_id, "user_initiated")
+            shop.replica.ended(turn.session_id)
+            end = (await shop.ended(turn))[-1]
+            assert (said.status, said.last_seq) == (end.type, end.seq)
+            ends.add(end.type)
+    assert ends <= {"done", "cancelled"}
+
+
+async def test_a_worker_runs_so_many_turns_at_once_and_the_rest_wait(database_url: str) -> None:
+    async with wire(says("Iron", " helps", pause=0.1)) as wired, workshop(database_url, wired, max_turns=2) as shop:
+        turns = [await shop.ask() for _ in range(6)]
+        most = 0
+        for turn in turns:
+            await shop.ended(turn)
+            most = max(most, shop.worker.running)
+        spans = [(call.at, call.let_go_at or time.monotonic()) for call in wired.calls]
+        assert len(spans) == 6
+        assert all(sum(began <= at < ended for began, ended in spans) <= 2 for at, _ in spans)
+
+
+@pytest.mark.parametrize("way", ["stalls", "is refused"])
+async def test_a_worker_that_cannot_renew_stops_before_its_lease_runs_out(database_url: str, way: str) -> None:
+    """Only its own way to Postgres is broken. Nobody else answers the turn before it has let the model go."""
+    lease = 2.0
+    host = database_url.split("@")[1].split("/")[0]
+    async with wire(drips(" on", 0.05), says("Iron", " helps.")) as wired, relaying(host) as relay:
+        behind = database_url.replace(host, relay.address)
+        async with (
+            workshop(behind, wired, lease_seconds=lease) as cut_off,
+            workshop(database_url, wired, lease_seconds=lease) as other,
+        ):
+            turn = await cut_off.ask()
+            call = await wired.called()
+            await other.until(turn, "token", count=5)
+            began = time.monotonic()
+            relay.stall() if way == "stalls" else relay.close()
+            let_go = await wired.let_go(call)
+            assert let_go - began < lease
+            events = await other.ended(turn)
+            assert (events[-1].type, text_of(events)) == ("done", "Iron helps.")
+            assert (await wired.called(2)).at >= let_go
+            await relay.restore()
+
+
+CUT = """
+select pg_terminate_backend(pid) from pg_stat_activity
+ where datname = current_database() and pid <> pg_backend_pid() and usename = current_user
+"""
+
+
+async def test_connections_that_are_cut_all_the_time_delay_a_turn_and_change_nothing(database_url: str) -> None:
+    async with workshop(database_url, model="scripted?tokens=40&delay_ms=25") as shop:
+        with psycopg.connect(database_url, autocommit=True) as knife:
+            turn = await shop.ask()
+            for _ in range(8):
+                await asyncio.sleep(0.15)
+                knife.execute(CUT.encode())
+        events = await shop.ended(turn)
+    assert code_of(events[-1]) == "done"
+    assert content_of(events[-1]) == "".join(f"w{n} " for n in range(40))

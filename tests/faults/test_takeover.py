@@ -1,0 +1,117 @@
+"""Workers that die, freeze or are told to stop: the turn goes on elsewhere, its text exact."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Person, check_whole_turn
+from tests.support.server import serving
+
+SLOW = "scripted?tokens=100&delay_ms=30"
+LEASE = "1.5"
+
+
+@pytest.fixture
+async def person() -> AsyncIterator[Person]:
+    async with Person() as someone:
+        yield someone
+
+
+async def test_a_killed_workers_turn_is_taken_over_and_its_text_is_exact(
+    database_url: str, tmp_path: Path, person: Person
+) -> None:
+    with (
+        serving(database_url, tmp_path, SLOW, LEASE_SECONDS=LEASE) as one,
+        serving(database_url, tmp_path, SLOW, LEASE_SECONDS=LEASE) as two,
+    ):
+        started = await person.start(one.url)
+        async with person.watch(two.url, started["session_id"], after=0) as watching:
+            await watching.until("token", count=10)
+            one.kill()
+            reset = await watching.until("reset")
+            frames = await watching.rest()
+        assert (reset.data["attempt"], reset.data["reason"]) == (2, "worker_lost")
+        check_whole_turn(frames)
+        after_reset = [frame.type for frame in frames if frame.seq > reset.seq]
+        assert "retrieval_start" not in after_reset, "finished stages are not repeated"
+        assert frames[-1].type == "done"
+
+
+async def test_a_frozen_worker_that_wakes_up_late_writes_nothing(
+    database_url: str, tmp_path: Path, person: Person
+) -> None:
+    with (
+        serving(database_url, tmp_path, SLOW, LEASE_SECONDS=LEASE) as one,
+        serving(database_url, tmp_path, SLOW, LEASE_SECONDS=LEASE) as two,
+    ):
+        started = await person.start(one.url)
+        async with person.watch(two.url, started["session_id"], after=0) as watching:
+            await watching.until("token", count=10)
+            one.signal(signal.SIGSTOP)
+            reset = await watching.until("reset")
+            await watching.until("token", count=3)
+            one.signal(signal.SIGCONT)
+            frames = await watching.rest()
+        check_whole_turn(frames)
+        assert sum(frame.type == "reset" for frame in frames) == 1, reset
+        again = await person.start(one.url, session_id=started["session_id"])
+        check_whole_turn(await person.read(one.url, started["session_id"], again["after"]))
+
+
+async def test_a_worker_that_is_told_to_stop_hands_its_turn_back(
+    database_url: str, tmp_path: Path, person: Person
+) -> None:
+    with (
+        serving(database_url, tmp_path, SLOW, DRAIN_SECONDS="0.2") as one,
+        serving(database_url, tmp_path, SLOW) as two,
+    ):
+        started = await person.start(one.url)
+        async with (
+            person.watch(one.url, started["session_id"], after=0) as here,
+            person.watch(two.url, started["session_id"], after=0) as watching,
+        ):
+            await here.until("token", count=10)
+            status = asyncio.create_task(asyncio.to_thread(one.stop))
+            await here.rest()
+            frames = await watching.rest()
+            assert await status == 0, one.output
+        check_whole_turn(frames)
+        assert frames[-1].type == "done"
+        assert sum(frame.type == "reset" for frame in frames) == 1
+
+
+async def test_a_turn_that_no_worker_survives_ends_with_worker_lost(
+    database_url: str, tmp_path: Path, person: Person
+) -> None:
+    with serving(database_url, tmp_path, SLOW, WORKER="off") as tail:
+        started = await person.start(tail.url)
+        async with person.watch(tail.url, started["session_id"], after=0) as watching:
+            for attempt in range(1, 4):
+                with serving(database_url, tmp_path, SLOW, LEASE_SECONDS="1") as worker:
+                    await watching.until("token" if attempt == 1 else "reset")
+                    worker.kill()
+            with serving(database_url, tmp_path, SLOW, LEASE_SECONDS="1"):
+                frames = await watching.rest()
+    assert (frames[-1].type, frames[-1].data["code"]) == ("error", "worker_lost")
+    check_whole_turn(frames)
+
+
+async def test_a_model_that_stays_silent_ends_the_turn_with_an_error_and_keeps_the_text(
+    database_url: str, tmp_path: Path, person: Person
+) -> None:
+    for model, setting, code in (
+        ("scripted?tokens=5&delay_ms=5000", {"FIRST_TOKEN_TIMEOUT_SECONDS": "0.5"}, "model_timeout"),
+        ("scripted?tokens=5&delay_ms=700", {"TOKEN_TIMEOUT_SECONDS": "0.3"}, "model_timeout"),
+        ("scripted?tokens=500&delay_ms=20", {"TURN_TIMEOUT_SECONDS": "1"}, "turn_timeout"),
+    ):
+        with serving(database_url, tmp_path, model, **setting) as server:
+            started = await person.start(server.url)
+            frames = await person.read(server.url, started["session_id"])
+            check_whole_turn(frames)
+            assert (frames[-1].type, frames[-1].data["code"]) == ("error", code)
+            snapshot = await person.snapshot(server.url, started["session_id"])
+            assert snapshot["messages"][-1]["status"] == "error"
+            assert snapshot["messages"][-1]["content"] == frames[-1].data["content"]

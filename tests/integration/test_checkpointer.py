@@ -1,0 +1,129 @@
+"""EventLogSaver is a LangGraph checkpointer like its parent, and its writes of a held turn ride with the log."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.conformance import checkpointer_test, validate
+from langgraph.checkpoint.conformance.report import ProgressCallbacks
+from langgraph.graph import END, START, MessagesState, StateGraph
+
+from graph.eventlog.errors import Fenced
+from graph.eventlog.events import NewEvent
+from graph.eventlog.log import Candidate, Pool
+from graph.eventlog.saver import EventLogSaver, held_turn
+from graph.eventlog.sessions import Sessions
+from tests.support.turns import OWNER, all_events, held, holding, open_writer, token, until_events
+
+
+def _graph(saver: EventLogSaver) -> Any:
+    def answer(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [AIMessage("fine", id="a")]}
+
+    return (
+        StateGraph(MessagesState)
+        .add_node("answer", answer)
+        .add_edge(START, "answer")
+        .add_edge("answer", END)
+        .compile(checkpointer=saver)
+    )
+
+
+@pytest.mark.timeout(240)
+async def test_the_checkpointer_conformance_suite_passes(pool: Pool) -> None:
+    @checkpointer_test(name="EventLogSaver")
+    async def saver() -> AsyncIterator[EventLogSaver]:
+        yield EventLogSaver(pool)
+
+    report = await validate(saver, progress=ProgressCallbacks.quiet())
+    assert report.passed_all_base(), report.to_dict()
+
+
+async def test_a_held_turns_checkpoints_commit_through_the_writer(database_url: str, log: Sessions, pool: Pool) -> None:
+    turn = await holding(log)
+    async with open_writer(database_url) as writer:
+        graph = _graph(EventLogSaver(pool, writer))
+        held_turn.set(turn)
+        config = {"configurable": {"thread_id": str(turn.session_id)}}
+        await graph.ainvoke({"messages": [HumanMessage("well?", id="q")]}, config, durability="async")
+        assert writer.commits > 0
+        state = await graph.aget_state(config)
+    assert [m.content for m in state.values["messages"]] == ["well?", "fine"]
+
+
+async def test_a_fenced_turns_checkpoints_are_refused(database_url: str, log: Sessions, pool: Pool) -> None:
+    turn = await holding(log, lease_seconds=0)
+    await held(log, Candidate(turn.session_id, turn.turn_id, attempt=turn.attempt))
+    async with open_writer(database_url) as writer:
+        graph = _graph(EventLogSaver(pool, writer))
+        held_turn.set(turn)
+        config = {"configurable": {"thread_id": str(turn.session_id)}}
+        with pytest.raises(Fenced):
+            await graph.ainvoke({"messages": [HumanMessage("well?", id="q")]}, config, durability="sync")
+        held_turn.set(None)
+        assert (await graph.aget_state(config)).values == {}
+
+
+async def test_erasing_a_session_erases_its_checkpoints(database_url: str, log: Sessions, pool: Pool) -> None:
+    turn = await holding(log)
+    async with open_writer(database_url) as writer:
+        graph = _graph(EventLogSaver(pool, writer))
+        held_turn.set(turn)
+        config = {"configurable": {"thread_id": str(turn.session_id)}}
+        await graph.ainvoke({"messages": [HumanMessage("well?", id="q")]}, config)
+        held_turn.set(None)
+    await log.erase(turn.session_id, OWNER)
+    async with pool.connection() as connection:
+        for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes"):
+            cursor = await connection.execute(f"select count(*) as n from {table}".encode())
+            row = await cursor.fetchone()
+            assert row is not None
+            assert row["n"] == 0, table
+
+
+async def test_setup_from_many_processes_at_once_is_safe(cluster_url: str) -> None:
+    from graph.eventlog.log import open_pool
+    from tests.conftest import _execute, _named
+
+    name = f"fresh_{uuid4().hex[:8]}"
+    _execute(cluster_url, f"create database {name}")
+    try:
+        async with open_pool(_named(cluster_url, name), max_size=6) as fresh:
+            await asyncio.gather(*(EventLogSaver(fresh).setup() for _ in range(4)))
+            await EventLogSaver(fresh).setup()
+            assert await Sessions(fresh).candidates(1) == []
+    finally:
+        _execute(cluster_url, f"drop database {name} with (force)")
+
+
+async def test_a_stages_end_commits_with_the_writes_of_its_task(
+    database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.eventlog.writer.WAIT_FOR_WRITES_SECONDS", 60)
+    turn = await holding(log)
+    end = NewEvent("stage_complete", {"turn_id": str(turn.turn_id), "stage": "look", "duration_ms": 1}, task="task-1")
+    later = NewEvent("stage_start", {"turn_id": str(turn.turn_id), "stage": "next"})
+    note = ("insert into secrets (name, value) values ('writes', '')", None, False)
+    async with open_writer(database_url) as writer:
+        await writer.append(turn, token("before "), end, later)
+        await until_events(log, turn.session_id, 2)
+        assert [event.type for event in await all_events(log, turn.session_id)] == ["turn_started", "token"]
+        await writer.write(turn, [note], "task-1")
+        await writer.flush(turn)
+    async with log.pool.connection() as connection:
+        cursor = await connection.execute("select xmin::text from events where type = 'stage_complete'")
+        event_xmin = await cursor.fetchone()
+        cursor = await connection.execute("select xmin::text from secrets where name = 'writes'")
+        assert event_xmin == await cursor.fetchone()
+    assert [e.type for e in await all_events(log, turn.session_id)][-2:] == ["stage_complete", "stage_start"]
+
+
+async def test_a_task_that_wrote_nothing_holds_no_event_back(database_url: str, log: Sessions) -> None:
+    turn = await holding(log)
+    end = NewEvent("stage_complete", {"turn_id": str(turn.turn_id), "stage": "look", "duration_ms": 1}, task="task-1")
+    async with open_writer(database_url) as writer:
+        await writer.append(turn, end)
+        await until_events(log, turn.session_id, 2)

@@ -1,0 +1,78 @@
+"""300 readers who come back at once to a replica that does not run the turn: nothing missing, nothing repeated.
+
+With NOTIFY, without, and through PgBouncer in transaction mode, where prepared statements and LISTEN do not work.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Say
+from tests.support.client import Person
+from tests.support.crowd import frames_of_table, read_to_the_end
+from tests.support.server import Server, serving
+
+CROWD = 300
+TURNS = {"100 tokens/s": "scripted?tokens=300&delay_ms=10", "no delay": "scripted?tokens=8000&delay_ms=0"}
+SEEN_BEFORE = 40  # events, when the crowd comes back
+
+
+@pytest.fixture
+async def person() -> AsyncIterator[Person]:
+    async with Person() as someone:
+        yield someone
+
+
+async def crowd_resumes(person: Person, worker: Server, tail: Server, database_url: str) -> str:
+    """Starts a turn on one replica and has the crowd come back on another."""
+    started = await person.start(tail.url)
+    session_id = started["session_id"]
+    chance = random.Random(session_id)
+    async with person.watch(worker.url, session_id, after=0) as watching:
+        while len(watching.frames) < SEEN_BEFORE:
+            await watching.until("token", "done")
+            if watching.frames[-1].type == "done":
+                break
+        seen = watching.frames[-1].seq
+    cookie = f"pulseline_owner={person.client.cookies['pulseline_owner']}"
+    cursors = [chance.randint(0, seen) for _ in range(CROWD)]
+    path = f"/chat/stream/{session_id}"
+    everyone = await asyncio.gather(*(read_to_the_end(tail.url, path, cookie, cursor) for cursor in cursors))
+    expected = frames_of_table(database_url, session_id)
+    assert expected[-1].split(b"\n")[1] == b"event: done"
+    for cursor, resumed in zip(cursors, everyone, strict=True):
+        assert resumed.frames == b"".join(expected[cursor:]), _difference(resumed.frames, expected[cursor:])
+    came_back = sum(resumed.came_back for resumed in everyone)
+    return f"{len(expected) - seen} of {len(expected)} events were to come, {came_back} had to come back once more"
+
+
+def _difference(frames: bytes, expected: list[bytes]) -> str:
+    got = [frame + b"\n\n" for frame in frames.split(b"\n\n")[:-1]]
+    missing, repeated = set(expected) - set(got), len(got) - len(set(got))
+    return f"{len(missing)} missing, {repeated} repeated, ends with {got[-1:]!r}"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("notify", ["on", "off"])
+async def test_a_crowd_that_resumes_on_another_replica_gets_every_event_once(
+    database_url: str, tmp_path: Path, person: Person, say: Say, notify: str
+) -> None:
+    with serving(database_url, tmp_path, WORKER="off", NOTIFY=notify) as tail:
+        for pace, model in TURNS.items():
+            with serving(database_url, tmp_path, model, NOTIFY=notify) as worker:
+                seen = await crowd_resumes(person, worker, tail, database_url)
+                say(f"{CROWD} readers resumed, NOTIFY {notify}, {pace}: 0 missing, 0 repeated; {seen}")
+
+
+@pytest.mark.timeout(120)
+async def test_a_crowd_that_resumes_through_pgbouncer_gets_every_event_once(
+    database_url: str, through_pgbouncer: str, tmp_path: Path, person: Person, say: Say
+) -> None:
+    with serving(through_pgbouncer, tmp_path, WORKER="off", NOTIFY="off") as tail:
+        for pace, model in TURNS.items():
+            with serving(through_pgbouncer, tmp_path, model, NOTIFY="off") as worker:
+                seen = await crowd_resumes(person, worker, tail, database_url)
+                say(f"{CROWD} readers resumed, through PgBouncer, {pace}: 0 missing, 0 repeated; {seen}")

@@ -1,0 +1,173 @@
+"""The hub: readers are cursors; register, then read, then wait; a stalled reader costs nothing."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from uuid import UUID, uuid4
+
+import pytest
+
+from functions.frames import encode
+from graph.eventlog.events import Event
+from graph.eventlog.hub import RING_MAX_FRAMES, Frame, Hub
+from graph.eventlog.sessions import Sessions
+from graph.eventlog.writer import HeldTurn, Writer
+from tests.support.turns import all_events, done, holding, open_writer, token
+
+TOKENS = 400
+
+
+@asynccontextmanager
+async def open_hub(log: Sessions, poll_seconds: float = 0.02) -> AsyncIterator[Hub]:
+    async with Hub(log.read, encode, poll_seconds).running() as hub:
+        yield hub
+
+
+async def read_to_end(hub: Hub, turn: HeldTurn, log: Sessions, cursor: int) -> list[Frame]:
+    with hub.watch(turn.session_id) as watch:
+        gate = await log.gate(turn.session_id, "anonymous:tester")
+        reader = hub.reader(watch, gate.last_seq, cursor, active=gate.active)
+        frames: list[Frame] = []
+        while not frames or not frames[-1].ends:
+            frames += await reader.next(5)
+        return frames
+
+
+async def write_all(writer: Writer, turn: HeldTurn, pause: float) -> None:
+    for n in range(TOKENS):
+        await writer.append(turn, token(f"{n} "))
+        await writer.flush(turn)
+        if pause:
+            await asyncio.sleep(pause)
+    await writer.append(turn, done(turn, "".join(f"{n} " for n in range(TOKENS))))
+    await writer.flush(turn)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["same process", "another replica"])
+@pytest.mark.parametrize("pause", [0, 0.001], ids=["as fast as it commits", "paced"])
+async def test_readers_that_come_at_any_time_get_every_event_once(
+    database_url: str, log: Sessions, own: bool, pause: float
+) -> None:
+    """Law 2, while the turn is written: no seam between what was read and what is waited for."""
+    turn = await holding(log)
+    async with open_hub(log) as hub:
+        async with open_writer(database_url, hub.publish if own else lambda events: None) as writer:
+            writing = asyncio.create_task(write_all(writer, turn, pause))
+            readers = []
+            chance = random.Random(7)
+            while not writing.done():
+                seen = turn.next_seq - 1
+                cursor = chance.randint(0, max(0, seen - 50))
+                readers.append((cursor, asyncio.create_task(read_to_end(hub, turn, log, cursor))))
+                await asyncio.sleep(chance.random() * 0.02)
+            await writing
+        results = [(cursor, await task) for cursor, task in readers]
+    whole = [Frame(e.seq, e.type == "done", encode(e)) for e in await all_events(log, turn.session_id)]
+    assert len(results) > 10
+    for cursor, frames in results:
+        assert frames == whole[cursor:]
+
+
+async def test_a_reader_behind_the_ring_pages_from_the_table(database_url: str, log: Sessions) -> None:
+    turn = await holding(log)
+    async with open_hub(log) as hub, open_writer(database_url, hub.publish) as writer:
+        with ExitStack() as stack:
+            watch = stack.enter_context(hub.watch(turn.session_id))
+            slow = hub.reader(watch, 1, 0, active=True)
+            await write_all(writer, turn, 0)
+            assert len(watch.ring) == RING_MAX_FRAMES
+            frames: list[Frame] = []
+            while not frames or not frames[-1].ends:
+                frames += await slow.next(5)
+    assert [frame.seq for frame in frames] == list(range(1, TOKENS + 3))
+
+
+async def test_a_crowd_behind_the_ring_shares_its_reads(database_url: str, log: Sessions) -> None:
+    turn = await holding(log)
+    reads = 0
+
+    async def read(cursors: dict[UUID, int], limit: int) -> list[Event]:
+        nonlocal reads
+        reads += 1
+        return await log.read(cursors, limit)
+
+    async with open_writer(database_url) as writer, Hub(read, encode, 0.02).running() as hub:
+        await write_all(writer, turn, 0)
+        cursors = [n % TOKENS for n in range(300)]
+        everyone = await asyncio.gather(*(read_to_end(hub, turn, log, cursor) for cursor in cursors))
+    for cursor, frames in zip(cursors, everyone, strict=True):
+        assert [frame.seq for frame in frames] == list(range(cursor + 1, TOKENS + 3))
+    assert reads < 50
+
+
+async def test_a_read_that_began_before_ones_next_event_is_not_ones_own() -> None:
+    """Two readers page the same place; what the first is waiting for was read before the second's event was there."""
+    session_id, turn_id = uuid4(), uuid4()
+    table = [Event(session_id, 1, turn_id, 1, "token", "{}")]
+    going_on = asyncio.Event()
+
+    async def read(cursors: dict[UUID, int], limit: int) -> list[Event]:
+        found = [event for event in table if event.seq > cursors[session_id]]
+        await going_on.wait()
+        return found
+
+    hub = Hub(read, encode, 0.02)
+    first = asyncio.create_task(hub.page(session_id, 0))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    table.append(Event(session_id, 2, turn_id, 1, "token", "{}"))
+    second = asyncio.create_task(hub.page(session_id, 1))
+    await asyncio.sleep(0)
+    going_on.set()
+    assert [frame.seq for frame in await first] == [1]
+    assert [frame.seq for frame in await second] == [2]
+
+
+async def test_a_reader_who_leaves_takes_nobody_s_page_along(log: Sessions) -> None:
+    turn = await holding(log)
+    hub = Hub(log.read, encode, 0.02)
+    leaving = asyncio.create_task(hub.page(turn.session_id, 0))
+    await asyncio.sleep(0)
+    staying = asyncio.create_task(hub.page(turn.session_id, 0))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert [frame.seq for frame in await staying] == [1]
+
+
+async def test_own_events_that_would_leave_a_hole_are_fetched_instead(database_url: str, log: Sessions) -> None:
+    turn = await holding(log)
+    held_back: list[Event] = []
+    async with open_hub(log) as hub, open_writer(database_url, held_back.extend) as writer:
+        with hub.watch(turn.session_id) as watch:
+            reader = hub.reader(watch, 1, 1, active=True)
+            for word in ("a", "b", "c"):
+                await writer.append(turn, token(word))
+                await writer.flush(turn)
+            hub.publish(held_back[2:])
+            frames: list[Frame] = []
+            while len(frames) < 3:
+                frames += await reader.next(5)
+    assert [frame.seq for frame in frames] == [2, 3, 4]
+
+
+async def test_nothing_is_polled_while_nobody_watches(log: Sessions) -> None:
+    turn = await holding(log)
+    async with open_hub(log, poll_seconds=0.005) as hub:
+        with hub.watch(turn.session_id) as watch:
+            await hub.reader(watch, 1, 1, active=True).next(0.1)
+        polls = hub.polls
+        assert polls > 0
+        await asyncio.sleep(0.1)
+        assert hub.polls <= polls + 1
+
+
+async def test_a_drain_ends_every_wait(log: Sessions) -> None:
+    turn = await holding(log)
+    async with open_hub(log) as hub:
+        with hub.watch(turn.session_id) as watch:
+            reader = hub.reader(watch, 1, 1, active=True)
+            waiting = asyncio.create_task(reader.next(30))
+            await asyncio.sleep(0)
+            hub.drain()
+            assert await asyncio.wait_for(waiting, 1) == []

@@ -1,0 +1,226 @@
+"""Documents into a real Postgres, and what comes out of it for a question. The encoder is the real one."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graph.builder import build_graph, open_parts
+from graph.eventlog.log import Pool, open_pool
+from graph.rag_agent import NOTHING_THERE
+from graph.retrieval.embed import Embedder, Encoded
+from graph.retrieval.ingest import STARTER, Report, ingest
+from graph.retrieval.rerank import DEGRADED, SOURCES, Reranker
+from graph.retrieval.search import ForeignEncoder, Search
+from graph.state import turn_input
+from tests.conftest import FreshDatabase
+
+ARTICLES = (
+    "iron-deficiency",
+    "iron-supplements",
+    "gout",
+    "vitamin-d",
+    "ibuprofen",
+    "fatigue",
+    "eczema",
+    "gastroenteritis",
+)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return Embedder()
+
+
+@pytest.fixture(scope="module")
+def library_url(fresh_database: FreshDatabase, embedder: Embedder) -> Iterator[str]:
+    """Eight of the starter articles; the tests that use it only read."""
+
+    async def fill(url: str) -> None:
+        async with open_pool(url, max_size=2) as pool:
+            await ingest([STARTER / f"{name}.md" for name in ARTICLES], pool=pool, embedder=embedder)
+
+    with fresh_database() as url:
+        asyncio.run(fill(url))
+        yield url
+
+
+@pytest.fixture
+async def library(library_url: str) -> AsyncIterator[Pool]:
+    async with open_pool(library_url, max_size=4) as pool:
+        yield pool
+
+
+class Counting(Embedder):
+    """Counts what it encodes."""
+
+    encoded = 0
+
+    async def encode(self, texts: Sequence[Sequence[str]]) -> list[Encoded]:
+        self.encoded += len(texts)
+        return await super().encode(texts)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("gout", "eczema"):
+        shutil.copy(STARTER / f"{name}.md", tmp_path)
+    return tmp_path
+
+
+async def put(folder: Path, pool: Pool, embedder: Embedder) -> Report:
+    return await ingest([folder], pool=pool, embedder=embedder)
+
+
+async def stored(pool: Pool) -> dict[str, int]:
+    async with pool.connection() as connection:
+        rows = await connection.execute("select document_id, count(*) from passages group by document_id")
+        return {row["document_id"]: row["count"] for row in await rows.fetchall()}
+
+
+async def test_what_has_not_changed_is_not_encoded_again(pool: Pool, folder: Path) -> None:
+    counting = Counting()
+    first = await put(folder, pool, counting)
+    assert (first.stored, first.passages) == (2, counting.encoded)
+    again = await put(folder, pool, counting)
+    assert again == Report(0, 2, 0, [])
+    assert counting.encoded == first.passages
+
+
+async def test_a_changed_document_replaces_its_passages_and_only_them(pool: Pool, folder: Path) -> None:
+    counting = Counting()
+    await put(folder, pool, counting)
+    before = await stored(pool)
+    counting.encoded = 0
+    (folder / "gout.md").write_text("---\nid: gout\ntitle: Gout\n---\nGout is a kind of arthritis.\n")
+    assert (await put(folder, pool, counting)).stored == 1
+    assert counting.encoded == 1
+    assert await stored(pool) == {"gout": 1, "eczema": before["eczema"]}
+
+
+async def test_a_bad_file_is_named_and_the_rest_is_read(pool: Pool, folder: Path, embedder: Embedder) -> None:
+    (folder / "broken.md").write_bytes(b"\xff\xfe\xff")
+    (folder / "twin.md").write_text("---\nid: gout\n---\nAnother gout.")
+    (folder / "picture.png").write_bytes(b"png")
+    report = await put(folder, pool, embedder)
+    assert report.stored == 2
+    assert [(skipped.path.name, skipped.reason) for skipped in report.skipped] == [
+        ("broken.md", "no UTF-8 text"),
+        ("twin.md", "another file here has the id 'gout' too"),
+    ]
+
+
+async def test_progress_counts_up_to_all(pool: Pool, folder: Path, embedder: Embedder) -> None:
+    seen: list[tuple[int, int]] = []
+    await ingest([folder], pool=pool, embedder=embedder, progress=lambda done, total: seen.append((done, total)))
+    assert seen[0] == (0, 2)
+    assert seen[-1] == (2, 2)
+
+
+async def test_two_ingests_at_once_leave_each_passage_once(pool: Pool, folder: Path, embedder: Embedder) -> None:
+    await asyncio.gather(put(folder, pool, embedder), put(folder, pool, embedder))
+    again = await put(folder, pool, embedder)
+    assert again.unchanged == 2
+    async with pool.connection() as connection:
+        row = await (await connection.execute("select max(passages) from word_counts")).fetchone()
+    assert row is not None
+    assert row["max"] <= sum((await stored(pool)).values())
+
+
+async def test_vectors_of_two_encoders_are_never_mixed(pool: Pool, folder: Path, embedder: Embedder) -> None:
+    class Other(Embedder):
+        name = "other"
+
+    await put(folder, pool, embedder)
+    with pytest.raises(ForeignEncoder, match=embedder.name):
+        await put(folder, pool, Other())
+    with pytest.raises(ForeignEncoder):
+        await Search(pool, Other())("What is gout?")
+
+
+async def test_a_copy_of_an_article_is_found_once(pool: Pool, folder: Path, embedder: Embedder) -> None:
+    text = (folder / "gout.md").read_text().replace("id: gout", "id: gout-copy")
+    (folder / "gout-copy.md").write_text(text)
+    await put(folder, pool, embedder)
+    found = (await Search(pool, embedder)("What are the symptoms of gout?")).passages
+    assert len({passage["text"] for passage in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("question", "document"),
+    [
+        ("What are the symptoms of iron deficiency?", "iron-deficiency"),
+        ("my big toe is red and swollen", "gout"),
+        ("allopurinol", "gout"),
+        ("iron defficiency symtoms", "iron-deficiency"),
+        ("maximum dose of ibuprofen", "ibuprofen"),
+        ("why am I always so tired", "fatigue"),
+        ("stomach flu how long", "gastroenteritis"),
+    ],
+)
+async def test_the_right_article_comes_first(library: Pool, embedder: Embedder, question: str, document: str) -> None:
+    found = await Search(library, embedder)(question)
+    ranked = await Reranker(library, embedder)(question, found.passages)
+    assert ranked.degraded is None
+    assert len(ranked.sources) == SOURCES
+    assert ranked.sources[0]["id"].startswith(f"{document}#")
+    assert all(sentence["text"] in ranked.sources[sentence["source"] - 1]["text"] for sentence in ranked.evidence)
+
+
+@pytest.mark.parametrize(
+    "question", ["'; drop table passages; --", "\\' & | ! :* <->", "the of and", "\x00", "?" * 4000]
+)
+async def test_any_question_can_be_asked(library: Pool, embedder: Embedder, question: str) -> None:
+    found = await Search(library, embedder)(question)
+    assert (await Reranker(library, embedder)(question, found.passages)).degraded is None
+
+
+async def test_words_that_look_like_operators_are_searched_as_words(
+    pool: Pool, tmp_path: Path, embedder: Embedder
+) -> None:
+    address = "example.org/x?a=1&b=(2|it's\\"
+    (tmp_path / "link.txt").write_text(f"See {address} for more.")
+    await put(tmp_path, pool, embedder)
+    assert len((await Search(pool, embedder)(address)).passages) == 1
+
+
+async def test_when_reranking_fails_the_order_of_the_search_stays(library: Pool, embedder: Embedder) -> None:
+    passages = (await Search(library, embedder)("What is gout?")).passages
+    async with open_pool("postgresql://nobody@127.0.0.1:1/none", max_size=1) as nowhere:
+        nowhere.timeout = 0.1
+        ranked = await Reranker(nowhere, embedder)("What is gout?", passages)
+    assert ranked.degraded == DEGRADED
+    assert [source["id"] for source in ranked.sources] == [passage["id"] for passage in passages[:SOURCES]]
+
+
+async def answer(pool: Pool, question: str) -> dict[str, Any]:
+    parts = open_parts(model="extractive?pace_ms=0", embeddings="minilm", reranker="maxsim", pool=pool)
+    graph = build_graph(parts).compile()
+    return dict(await graph.ainvoke(turn_input("turn", question)))
+
+
+async def test_a_question_is_answered_with_quotes_from_its_article(library: Pool) -> None:
+    state = await answer(library, "What are the symptoms of iron deficiency?")
+    text = state["messages"][-1].content
+    assert state["abstained"] is False
+    assert "tiredness" in text
+    assert "pale skin" in text
+    assert state["citations"][0]["source_id"].startswith("iron-deficiency#")
+    for citation in state["citations"]:
+        assert f"[{citation['number']}]" in text
+
+
+@pytest.mark.parametrize("question", ["Who won the football world cup?", "What are the symptoms of lupus?"])
+async def test_what_the_library_does_not_know_is_declined(library: Pool, question: str) -> None:
+    state = await answer(library, question)
+    assert state["abstained"] is True
+    assert state["citations"] == []
+
+
+async def test_an_empty_library_says_that_it_is_empty(pool: Pool) -> None:
+    state = await answer(pool, "What is gout?")
+    assert state["abstained"] is True
+    assert state["messages"][-1].content == NOTHING_THERE

@@ -1,0 +1,165 @@
+"""Wake-ups between replicas: hints that may be lost. Whether they arrive at all is found out, not assumed (law 6)."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from psycopg import AsyncConnection
+
+from functions.replica import POLL_SECONDS_ALONE, POLL_SECONDS_WITH_NOTIFY, Replica, open_replica
+from functions.settings import Settings
+from graph.eventlog import wakeups as wakeups_module
+from graph.eventlog.wakeups import Wakeups
+from tests.support.turns import OWNER, started
+
+
+async def until(happened: Callable[[], object], seconds: float = 15) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            if happened():
+                return
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def killer(database_url: str) -> AsyncIterator[AsyncConnection[Any]]:
+    async with await AsyncConnection.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+async def kill_listeners(killer: AsyncConnection[Any]) -> int:
+    found = await killer.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where query = 'listen pulseline'"
+        " and datname = current_database()"
+    )
+    return len(await found.fetchall())
+
+
+class Ears:
+    """What one process's wake-ups heard."""
+
+    def __init__(self, database_url: str) -> None:
+        async def connect() -> AsyncConnection[Any]:
+            return await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=None)
+
+        self.grown: list[UUID] = []
+        self.queued: list[UUID] = []
+        self.changes: list[bool] = []
+        self.wakeups = Wakeups(connect, self._heard, self.changes.append)
+
+    def _heard(self, grown: list[UUID], queued: list[UUID]) -> None:
+        self.grown += grown
+        self.queued += queued
+
+
+@asynccontextmanager
+async def two_processes(database_url: str) -> AsyncIterator[tuple[Ears, Ears]]:
+    one, two = Ears(database_url), Ears(database_url)
+    async with one.wakeups.running(), two.wakeups.running():
+        yield one, two
+
+
+async def test_a_wake_up_reaches_the_other_process_and_not_ones_own(database_url: str) -> None:
+    sessions = [uuid4() for _ in range(500)]
+    async with two_processes(database_url) as (one, two):
+        await until(lambda: one.wakeups.works and two.wakeups.works)
+        one.wakeups.grown(sessions)
+        one.wakeups.queued(sessions[0])
+        await until(lambda: len(two.grown) == len(sessions) and two.queued)
+        assert set(two.grown) == set(sessions), "more than fit into one payload go in several"
+        assert two.queued == sessions[:1]
+        assert one.grown == one.queued == []
+
+
+async def test_many_wake_ups_of_a_moment_become_few_notifications(database_url: str) -> None:
+    session_id = uuid4()
+    async with two_processes(database_url) as (one, two):
+        await until(lambda: two.wakeups.works)
+        began = asyncio.get_running_loop().time()
+        for _ in range(300):
+            one.wakeups.grown([session_id])
+            await asyncio.sleep(0.001)
+        took = asyncio.get_running_loop().time() - began
+        await until(lambda: two.grown)
+        assert one.wakeups.sent <= took / wakeups_module.COALESCE_SECONDS + 2
+
+
+async def test_a_listener_whose_connection_is_killed_listens_again(
+    database_url: str, killer: AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeups_module, "RECONNECT_SECONDS", 0.05)
+    session_id = uuid4()
+    async with two_processes(database_url) as (one, two):
+        await until(lambda: one.wakeups.works and two.wakeups.works)
+        assert await kill_listeners(killer) == 2
+        await until(lambda: two.changes == [True, False, True])
+        one.wakeups.grown([session_id])
+        await until(lambda: two.grown == [session_id])
+
+
+async def test_what_others_say_on_the_channel_does_not_end_the_listening(
+    database_url: str, killer: AsyncConnection[Any]
+) -> None:
+    session_id = uuid4()
+    async with two_processes(database_url) as (one, two):
+        await until(lambda: one.wakeups.works and two.wakeups.works)
+        for payload in ("", " ", "grown", "grown x", "grown x not-a-uuid", "nonsense x " + str(uuid4())):
+            await killer.execute("select pg_notify('pulseline', %s)", [payload])
+        one.wakeups.grown([session_id])
+        await until(lambda: two.grown)
+        assert two.grown == [session_id]
+
+
+async def test_behind_pgbouncer_a_replica_finds_out_that_nothing_arrives_and_says_so(
+    through_pgbouncer: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A notification to oneself would arrive, so that only one from another connection proves anything."""
+    monkeypatch.setattr(wakeups_module, "TEST_SECONDS", 1.0)
+    with caplog.at_level(logging.WARNING):
+        async with open_replica(Settings(notify="on", worker="off"), through_pgbouncer) as replica:
+            await until(lambda: "LISTEN does not arrive" in caplog.text)
+            assert "PULSELINE_NOTIFY=off" in caplog.text
+            assert replica.wakeups is not None
+            assert not replica.wakeups.works
+            await _works_without_prepared_statements(replica)
+
+
+async def _works_without_prepared_statements(replica: Replica) -> None:
+    assert replica.hub.poll_seconds == POLL_SECONDS_ALONE
+    assert not replica.direct
+    candidate = await started(replica.log)
+    await asyncio.gather(*(replica.log.gate(candidate.session_id, OWNER) for _ in range(200)))
+
+
+async def test_statements_are_prepared_once_notifications_have_arrived(
+    database_url: str, killer: AsyncConnection[Any]
+) -> None:
+    async with open_replica(Settings(notify="on", worker="off"), database_url) as replica:
+        early = await replica.connect()
+        await until(lambda: replica.direct)
+        assert replica.hub.poll_seconds == POLL_SECONDS_WITH_NOTIFY
+        assert early.prepare_threshold is not None
+        async with replica.log.pool.connection() as pooled:
+            assert pooled.prepare_threshold is not None
+        await kill_listeners(killer)
+        await until(lambda: replica.hub.poll_seconds == POLL_SECONDS_ALONE)
+        assert replica.direct
+        await early.close()
+
+
+@pytest.mark.parametrize("notify", ["on", "off"])
+async def test_a_start_does_not_wait_for_the_test_of_notifications(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, notify: str
+) -> None:
+    async def never(self: Wakeups, connection: AsyncConnection[Any]) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    monkeypatch.setattr(Wakeups, "_arrive", never)
+    settings = Settings.model_validate({"notify": notify, "worker": "off"})
+    async with open_replica(settings, database_url) as replica:
+        await _works_without_prepared_statements(replica)

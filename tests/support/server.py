@@ -1,0 +1,70 @@
+"""Real `pulseline` processes on loopback: started, signalled and ended by the tests."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+GREETING = re.compile(r"answers at (http://[\d.]+:\d+)")
+START_SECONDS = 40.0
+STOP_SECONDS = 15.0
+SCRIPTED = "scripted?tokens=200&delay_ms=10"
+
+
+class Server:
+    """One `pulseline serve` process. `url` is its address; `output` is what it said so far."""
+
+    def __init__(self, database_url: str, folder: Path, model: str, settings: dict[str, str]) -> None:
+        self._output = folder / f"serve-{time.monotonic_ns()}.log"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PULSELINE_")}
+        environment.update(
+            DATABASE_URL=database_url, PULSELINE_MODEL=model, PULSELINE_HOME=str(folder / "home"), **settings
+        )
+        with self._output.open("wb") as output:
+            command = [sys.executable, "-m", "functions", "serve", "--port", "0"]
+            self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        self.url = self._greeted()
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def _greeted(self) -> str:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if found := GREETING.search(self.output):
+                return found[1]
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"the server did not start:\n{self.output}")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+
+    def stop(self) -> int:
+        """SIGTERM; gives the exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def serving(database_url: str, folder: Path, model: str = SCRIPTED, **settings: str) -> Iterator[Server]:
+    """Settings are named without the prefix, in capitals: `NOTIFY="off"`."""
+    server = Server(database_url, folder, model, {f"PULSELINE_{name}": value for name, value in settings.items()})
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.send_signal(signal.SIGCONT)
+            server.kill()

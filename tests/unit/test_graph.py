@@ -1,0 +1,182 @@
+"""The graph as the worker streams it: which tasks end with what, which tokens come, what stays in the state."""
+
+from typing import Any, NamedTuple
+
+import pytest
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph.state import CompiledStateGraph
+
+from graph.builder import Parts, build_graph
+from graph.citations import Cited
+from graph.eventlog.events import Citation, Source
+from graph.models import open_model
+from graph.offline_models import Extractive, Reciter, Scripted
+from graph.rag_agent import FIT_NEEDED, GREETED, NOTHING_FITS
+from graph.retrieval.rerank import Ranked
+from graph.retrieval.search import Found
+from graph.state import turn_input
+from tests.support.provider import SHOWN, Provider
+
+ANSWERING = ("generate", "emergency", "emotional_support")
+SOURCE = {"id": "gout#1", "title": "Gout", "url": "", "score": 0.8, "text": "Gout hurts."}
+EVIDENCE = {"source": 1, "order": 0, "text": "Gout hurts.", "score": 0.8}
+
+Compiled = CompiledStateGraph[Any, Any, Any, Any]
+
+
+def parts(fit: float | None = 0.9, model: Any = None, sources: int = 1, degraded: str | None = None) -> Parts:
+    async def search(question: str) -> Found:
+        return Found([{**SOURCE, "document_id": "gout", "ordinal": 1}])
+
+    async def rerank(question: str, passages: list[dict[str, Any]]) -> Ranked:
+        return Ranked([SOURCE] * sources, [EVIDENCE], fit, degraded)
+
+    model = model or Extractive(pace_ms=0)
+    return Parts(model, "test", search, rerank, writes=not isinstance(model, Extractive), reciter=Reciter())
+
+
+class Run(NamedTuple):
+    results: dict[str, Any]
+    tokens: list[str]
+    state: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.tokens)
+
+
+async def run(graph: Compiled, message: str, turn_id: str = "turn-1") -> Run:
+    config: RunnableConfig = {"configurable": {"thread_id": "session"}}
+    results: dict[str, Any] = {}
+    tokens: list[str] = []
+    stream: Any = graph.astream(turn_input(turn_id, message), config, stream_mode=["tasks", "messages"])
+    async for mode, data in stream:
+        if mode == "tasks" and "result" in data:
+            assert data["error"] is None
+            results[data["name"]] = data["result"]
+        elif mode == "messages":
+            chunk, metadata = data
+            if isinstance(chunk, AIMessageChunk):
+                assert metadata["langgraph_node"] in ANSWERING
+                tokens.append(chunk.text)
+    return Run(results, tokens, (await graph.aget_state(config)).values)
+
+
+def compiled(some: Parts) -> Compiled:
+    return build_graph(some).compile(checkpointer=InMemorySaver())
+
+
+async def test_a_question_passes_all_stages_and_its_answer_is_what_was_streamed() -> None:
+    done = await run(compiled(parts()), "What is gout?")
+    assert list(done.results) == ["safety", "supervisor", "retrieve", "rerank", "generate"]
+    assert not done.results["safety"]
+    assert done.results["supervisor"]["agent"] == "rag_agent"
+    assert len(done.results["retrieve"]["passages"]) == 1
+    assert [Source.model_validate(source) for source in done.results["rerank"]["sources"]]
+    answer = done.state["messages"][-1]
+    assert (answer.id, answer.content) == ("turn-1:assistant", "**Gout**\n\nGout hurts. [1]")
+    assert done.text == answer.content
+    assert len([token for token in done.tokens if token]) > 1
+    assert [Citation.model_validate(c).source_id for c in done.state["citations"]] == ["gout#1"]
+    assert done.state["abstained"] is False
+
+
+@pytest.mark.parametrize(("fit", "sources"), [(FIT_NEEDED - 0.01, 1), (None, 0)])
+async def test_weak_evidence_is_declined_before_any_model(fit: float | None, sources: int) -> None:
+    class Unwanted(Scripted):
+        def pieces(self, message: Any) -> Any:
+            raise AssertionError("the model was asked")
+
+    done = await run(compiled(parts(fit, Unwanted(), sources)), "Who won the football world cup?")
+    assert done.state["abstained"] is True
+    assert done.state["citations"] == []
+    assert done.text == done.state["messages"][-1].content
+
+
+async def test_nearest_topics_are_offered_only_when_they_are_near() -> None:
+    near = await run(compiled(parts(0.5)), "What is lupus?")
+    far = await run(compiled(parts(0.2)), "Who won?")
+    assert "The nearest topics here are: Gout." in near.text
+    assert far.text == NOTHING_FITS
+
+
+async def test_a_greeting_is_answered_by_a_question_not_by_an_apology() -> None:
+    assert (await run(compiled(parts(0.1)), "Hello!")).text == GREETED
+
+
+async def test_an_alarm_is_answered_at_once_and_no_model_sees_it() -> None:
+    done = await run(compiled(parts()), "my dad has chest pain right now")
+    assert list(done.results) == ["safety", "emergency"]
+    assert done.results["safety"]["agent"] == "safety"
+    assert "heart attack" in done.text
+    assert done.text == done.state["messages"][-1].content
+    assert done.state["messages"][-1].id == "turn-1:assistant"
+
+
+async def test_a_question_about_an_emergency_says_first_when_to_call() -> None:
+    done = await run(compiled(parts()), "What are the symptoms of a stroke?")
+    assert done.results["supervisor"]["agent"] == "rag_agent"
+    assert done.text.startswith("**If this is happening to someone now, call ")
+    assert done.text.endswith("Gout hurts. [1]")
+    assert done.text == done.state["messages"][-1].content
+
+
+async def test_distress_is_answered_without_the_articles() -> None:
+    done = await run(compiled(parts()), "I feel so lonely")
+    assert list(done.results) == ["safety", "supervisor", "emotional_support"]
+    assert done.text == done.state["messages"][-1].content
+    assert done.text.count("?") == 1
+
+
+async def test_each_turn_begins_anew_and_the_conversation_grows() -> None:
+    graph = compiled(parts())
+    await run(graph, "What is gout?")
+    second = await run(graph, "I feel so lonely", "turn-2")
+    assert [m.id for m in second.state["messages"]] == [
+        "turn-1:user",
+        "turn-1:assistant",
+        "turn-2:user",
+        "turn-2:assistant",
+    ]
+    assert second.state["sources"] == second.state["citations"] == second.state["passages"] == []
+
+
+async def test_a_model_that_writes_gets_the_numbered_passages_and_the_conversation() -> None:
+    seen: list[Any] = []
+
+    class Writer(Scripted):
+        def pieces(self, message: Any) -> Any:
+            return super().pieces(message)
+
+        async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.append(messages)
+            async for chunk in super()._astream(messages, *args, **kwargs):
+                yield chunk
+
+    graph = compiled(parts(model=Writer(tokens=3)))
+    await run(graph, "What is gout?")
+    done = await run(graph, "and for children?", "turn-2")
+    assert done.text == "w0 w1 w2 "
+    system, *earlier, question = seen[-1]
+    assert "[1] Gout\nGout hurts." in system.content
+    assert [m.text for m in earlier] == ["What is gout?", "w0 w1 w2 "]
+    assert question.text == "and for children?"
+    assert done.state["question"] == "What is gout? and for children?"
+
+
+async def test_a_providers_tokens_come_once_and_checked() -> None:
+    done = await run(compiled(parts(model=Cited(inner=Provider()))), "What is gout?")
+    answer = done.state["messages"][-1]
+    assert done.text == answer.content == SHOWN
+    assert answer.usage_metadata["output_tokens"] == 5
+
+
+async def test_a_whole_message_beside_the_chunks_is_told_apart_by_its_type() -> None:
+    """The node's returned AIMessage also comes through the stream: it is no chunk, so nobody shows it twice."""
+    graph = compiled(parts(model=open_model("scripted?tokens=2&delay_ms=0").model))
+    config: RunnableConfig = {"configurable": {"thread_id": "s"}}
+    stream: Any = graph.astream(turn_input("turn-1", "What is gout?"), config, stream_mode="messages")
+    whole = [message async for message, _ in stream if not isinstance(message, AIMessageChunk)]
+    assert [(type(message), message.id) for message in whole] == [(AIMessage, "turn-1:assistant")]

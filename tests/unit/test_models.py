@@ -1,0 +1,71 @@
+import re
+from itertools import pairwise
+
+import pytest
+from langchain_core.messages import HumanMessage
+
+from graph.citations import SOURCES, Cited
+from graph.models import open_model, scripted_stage_ms, speak
+from graph.offline_models import Extractive, Reciter, Scripted
+from tests.support.provider import SHOWN, Provider
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("scripted?token=3", "unknown option 'token'; allowed are tokens, delay_ms, stage_ms, stamp"),
+        ("scripted?tokens=many", "tokens=many must be a whole number"),
+        ("scripted?tokens=-1", "tokens=-1 must be a whole number"),
+        ("scripted?tokens=", "tokens= must be a whole number"),
+        ("scripted?tokens", "after '?' come options such as tokens=200"),
+        ("extractive?pace=1", "unknown option 'pace'; allowed are pace_ms"),
+        ("no-such-model", "'no-such-model' is no model that can be opened"),
+        ("anthropic:claude-9", "'anthropic:claude-9' needs a Python package that is not installed"),
+        ("", "is no model that can be opened"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_what_is_allowed(name: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        open_model(name)
+
+
+def test_the_pace_of_the_extractive_model_can_be_set() -> None:
+    paces = [
+        open_model("extractive"),
+        open_model("extractive", 5),
+        open_model("extractive?pace_ms=0", 5),
+    ]
+    assert [opened.model.pace_ms for opened in paces if isinstance(opened.model, Extractive)] == [35, 5, 0]
+    assert {opened.name for opened in paces} == {"extractive"}
+    assert not any(opened.writes for opened in paces)
+
+
+async def test_scripted_says_as_many_numbered_tokens_as_it_was_told() -> None:
+    opened = open_model("scripted?tokens=3&delay_ms=0&stage_ms=7")
+    assert opened.name == "scripted"
+    assert (await speak(opened.model, [HumanMessage("?")])).content == "w0 w1 w2 "
+    assert scripted_stage_ms("scripted?stage_ms=7") == 7
+    assert scripted_stage_ms("extractive") is None
+
+
+async def test_stamps_are_microseconds_and_rise() -> None:
+    said = await speak(Scripted(tokens=5, stamp=True), [HumanMessage("?")])
+    numbers, moments = zip(*(stamped.split(":") for stamped in said.content.split()), strict=True)
+    assert numbers == ("0", "1", "2", "3", "4")
+    assert all(int(earlier) <= int(later) for earlier, later in pairwise(moments))
+    assert len(moments[0]) == 16
+
+
+@pytest.mark.parametrize("text", ["", "one", "  Two  words\n\n- a **list** \n", "ends with space ", "\n\nstarts"])
+async def test_the_pieces_are_the_text_byte_for_byte(text: str) -> None:
+    pieces = [chunk.text async for chunk in Reciter().astream([HumanMessage(text)])]
+    assert "".join(pieces) == text
+    assert all(len(piece.split()) <= 1 for piece in pieces)
+
+
+async def test_a_provider_cites_only_what_it_was_given_and_reports_its_usage() -> None:
+    question = HumanMessage("?", additional_kwargs={SOURCES: [{"id": "a#1"}]})
+    spoken = await speak(Cited(inner=Provider()), [question])
+    assert spoken.content == SHOWN
+    assert spoken.usage is not None
+    assert spoken.usage["output_tokens"] == 5

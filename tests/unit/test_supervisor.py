@@ -1,0 +1,93 @@
+import pytest
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+
+from graph.emotional_support import REPLIES, reviewed
+from graph.state import turn_input
+from graph.supervisor import condense, supervisor
+
+INFORMATION = [
+    "What are the symptoms of iron deficiency?",
+    "hello",
+    "headache",
+    "can i take ibuprofen with wine",
+    "my knee hurts when I climb stairs",
+    "treatment for anxiety",
+    "signs of depression",
+    "I lost my sense of smell",
+    "I'm struggling to sleep",
+    "I missed my period",
+]
+DISTRESS = [
+    "I feel so lonely",
+    "My mother died last week and I keep crying",
+    "I'm so overwhelmed, I can't cope anymore",
+    "I feel like a failure",
+    "I am really scared",
+    "nobody understands me",
+    "My mother died of cancer and I am so sad",
+    "I lost my job",
+    "I’m exhausted and I feel hopeless. What am I supposed to do?",
+]
+BOTH = [
+    "I'm scared my mole is cancer",
+    "I feel so anxious, what are the symptoms of a heart attack in women?",
+    "I am worried about my blood pressure",
+    "I'm terrified of this lump in my breast",
+]
+
+
+async def routed(message: str) -> tuple[str, bool]:
+    result = await supervisor(turn_input("t", message))
+    return result["agent"], result.get("warm", False)
+
+
+@pytest.mark.parametrize("message", INFORMATION)
+async def test_information_goes_to_the_articles(message: str) -> None:
+    assert await routed(message) == ("rag_agent", False)
+
+
+@pytest.mark.parametrize("message", DISTRESS)
+async def test_distress_goes_to_emotional_support(message: str) -> None:
+    assert await routed(message) == ("emotional_support", False)
+
+
+@pytest.mark.parametrize("message", BOTH)
+async def test_both_at_once_are_answered_from_the_articles_and_warmly(message: str) -> None:
+    assert await routed(message) == ("rag_agent", True)
+
+
+def said(*texts: str) -> list[AnyMessage]:
+    """The user's messages, each but the last answered."""
+    messages: list[AnyMessage] = []
+    for text in texts:
+        messages += [HumanMessage(text), AIMessage("an answer")]
+    return messages[:-1]
+
+
+@pytest.mark.parametrize(
+    ("texts", "question"),
+    [
+        (["What helps with gout?"], "What helps with gout?"),
+        (["What helps with gout?", "and for children?"], "What helps with gout? and for children?"),
+        (["What helps with gout?", "is it contagious?"], "What helps with gout? is it contagious?"),
+        (["What are the symptoms of iron deficiency?", "How is it treated?"], "Iron deficiency: How is it treated?"),
+        (["What is gout?", "and for children?", "why is that?"], "What is gout? why is that?"),
+        (["What helps with gout?", "What is asthma?"], "What is asthma?"),
+        (["What helps with gout?", "And what are the symptoms of asthma?"], "And what are the symptoms of asthma?"),
+        (["is it contagious?"], "is it contagious?"),
+    ],
+)
+def test_a_question_that_leans_on_an_earlier_one_is_joined_with_it(texts: list[str], question: str) -> None:
+    assert condense(said(*texts)) == question
+
+
+@pytest.mark.parametrize("message", DISTRESS)
+def test_support_asks_one_open_question_and_names_no_medicine(message: str) -> None:
+    text = reviewed(message)
+    assert text.count("?") == 1
+    assert not any(word in text.lower() for word in ("tablet", "medicine", "mg", "disorder", "diagnos"))
+
+
+def test_every_message_finds_a_reply() -> None:
+    assert reviewed("").startswith(REPLIES[-1].heard)
+    assert "Losing someone" in reviewed("my dog died")
