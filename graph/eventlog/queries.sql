@@ -247,10 +247,12 @@ with t as (delete from turns where session_id = %(session_id)s),
 delete from checkpoints where thread_id = %(session_id)s::text;
 
 -- name: give_feedback
+-- Waits for an erasure under way, and then finds nothing to judge.
 insert into feedback (session_id, turn_id, value, comment)
 select t.session_id, t.turn_id, %(value)s, %(comment)s
   from turns t join sessions s on s.session_id = t.session_id
  where t.session_id = %(session_id)s and t.turn_id = %(turn_id)s and s.owner = %(owner)s and s.deleted_at is null
+   for share of s
 on conflict (session_id, turn_id) do update set value = excluded.value, comment = excluded.comment, updated_at = now()
 returning turn_id;
 

@@ -1,4 +1,4 @@
-"""Races of the log, each stopped at its worst moment: a rival is seen waiting in pg_stat_activity before the other goes on."""
+"""Races of the log, each stopped at its worst moment: one is seen waiting in pg_stat_activity for its rival."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -134,7 +134,7 @@ async def test_a_take_over_behind_an_uncommitted_append_begins_after_it(log: Ses
 async def test_a_checkpoint_that_began_before_the_take_over_is_refused(
     database_url: str, log: Sessions, rival: Rival
 ) -> None:
-    """The zombie's statements are sent already and wait for the turn's row; nothing of them lands, healthy turns' do."""
+    """The zombie's statements wait for the turn's row already; nothing of them lands, healthy turns' do."""
     zombie, healthy = await holding(log, lease_seconds=0), await holding(log)
     async with open_writer(database_url) as writer:
         await rival.connection.execute("update turns set attempt = attempt + 1 where turn_id = %s", [zombie.turn_id])
@@ -157,7 +157,7 @@ async def _run_graph(log: Sessions, writer: Writer, turn: HeldTurn) -> None:
     nodes = StateGraph(MessagesState).add_node("answer", answer)
     graph = nodes.add_edge(START, "answer").add_edge("answer", END).compile(EventLogSaver(log.pool, writer))
     held_turn.set(turn)
-    question = {"messages": [HumanMessage("well?", id="q")]}
+    question = MessagesState(messages=[HumanMessage("well?", id="q")])
     await graph.ainvoke(question, {"configurable": {"thread_id": str(turn.session_id)}}, durability="sync")
     await writer.flush(turn)
 
