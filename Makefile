@@ -32,7 +32,7 @@ run: $(ENV) $(PAGE) ## Serve the page, the API and a database, until Ctrl-C
 
 test: $(DEV) $(PAGE) ## Run every check and test, those in a real browser too
 	@$(BIN)/python -m tests.support.browser
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2
 
 check: $(DEV) $(PAGE) ## Run the static checks and the fast tests
 	@$(BIN)/pytest tests/checks tests/unit
