@@ -20,7 +20,7 @@ from tests.support.server import Server, serving
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "frontend" / "dist" / "index.html"
 RESULTS = ROOT / "test-results"
-SLOW = "scripted?tokens=120&delay_ms=25&stage_ms=150"
+SLOW = "scripted?tokens=120&delay_ms=40&stage_ms=150"
 FAILED = pytest.StashKey[bool]()
 
 
@@ -46,7 +46,7 @@ def shared_url(fresh_database: FreshDatabase) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def server(shared_url: str, serve: Serve) -> Iterator[Server]:
-    """Answers slowly, in plain words: about three seconds for all of them."""
+    """Answers slowly, in plain words: about five seconds for all of them."""
     with serve(shared_url) as started:
         yield started
 

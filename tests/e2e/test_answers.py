@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 import pytest
 from playwright.async_api import Page, Route, TimeoutError, expect
 
+from tests.conftest import FreshDatabase
+from tests.e2e.conftest import Serve
 from tests.e2e.visitor import TAIL, Visitor
 from tests.support.client import check_whole_turn
 from tests.support.server import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 WORDS = 120
+UNHURRIED = "scripted?tokens=120&delay_ms=40&stage_ms=1500"  # each stage outlasts a slow browser's paint
 FOUND_AND_WRITING = ["retrieval done", "reranking done", "generation active"]
 EVENT_SOURCE_CLOSED = 2
 CLOSED_SECONDS = 1.0
@@ -54,11 +57,19 @@ async def test_a_citation_opens_the_passage_that_it_quotes(librarian: Server, vi
     await expect(citation).to_be_focused()
 
 
-async def test_each_stage_is_shown_while_it_is_under_way(server: Server, visitor: Visitor) -> None:
-    tab = await visitor.open(server.url)
-    await tab.ask()
-    await tab.until_words(1)
-    stages = await tab.witnessed("stages")
+async def test_each_stage_is_shown_while_it_is_under_way(
+    fresh_database: FreshDatabase, serve: Serve, visitor: Visitor
+) -> None:
+    """Nobody answers at first, so that the page has to show a turn that waits; then a worker comes."""
+    with fresh_database() as url, serve(url, WORKER="off") as server:
+        tab = await visitor.open(server.url)
+        await tab.ask()
+        await expect(tab.by("stage-reading")).to_have_attribute("data-state", "active")
+        with serve(url, UNHURRIED):
+            await tab.until_words(1)
+            stages = await tab.witnessed("stages")
+            await tab.by("stop").click()
+            await tab.until("cancelled")
     assert [stage for stage in stages if not stage.endswith("pending")] == [
         "reading active",
         *("retrieval active", "retrieval done"),
@@ -66,8 +77,6 @@ async def test_each_stage_is_shown_while_it_is_under_way(server: Server, visitor
         "generation active",
     ]
     assert {stage for stage in stages if stage.endswith("pending")} >= {"reranking pending", "generation pending"}
-    await tab.by("stop").click()
-    await tab.until("cancelled")
 
 
 async def test_a_reload_in_mid_answer_shows_the_text_so_far_before_any_token_and_then_the_rest(
