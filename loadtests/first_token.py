@@ -4,9 +4,10 @@ Compares with the limits: first token under 1 s with 10 people asking at once, r
 """
 
 import asyncio
-import tempfile
+import os
+import subprocess
+import sys
 import time
-from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from functions.embedded_postgres import EmbeddedPostgres
 from tests.support.client import Person
+from tests.support.folder import temporary_folder
 from tests.support.server import Server, serving
 
 QUESTIONS = (
@@ -80,14 +82,10 @@ def _percentile_95(values: list[float]) -> float:
 
 def run(console: Console) -> bool:
     """Prints the table; tells whether the limits hold."""
-    with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder) / "home").running() as url:
-        import os
-        import subprocess
-        import sys
-
+    with temporary_folder() as folder, EmbeddedPostgres(folder / "home").running() as url:
         environment = {**os.environ, "DATABASE_URL": url}
         subprocess.run([sys.executable, "-m", "functions", "ingest", "--starter"], env=environment, check=True)
-        with serving(url, Path(folder), "extractive") as server:
+        with serving(url, folder, "extractive") as server:
             measured = asyncio.run(_measure(server))
     table = Table("people at once", "first stage p95", "search + rerank p95", "first token p50", "first token p95")
     for people, asked in measured.items():

@@ -5,9 +5,7 @@ Compares, in one run: every turn paced at 100 tokens/s, and all turns as fast as
 
 import asyncio
 import resource
-import tempfile
 import time
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -24,6 +22,7 @@ from graph.eventlog.events import Event, NewEvent
 from graph.eventlog.log import Candidate, Log, open_pool
 from graph.eventlog.saver import EventLogSaver
 from graph.eventlog.writer import HeldTurn, Writer
+from tests.support.folder import temporary_folder
 
 SECONDS = 3.0
 GAP_SECONDS = 0.01
@@ -98,7 +97,7 @@ def run(console: Console) -> bool:
     """Prints the table; tells whether the aims are reached."""
     table = Table("turns", "pace", "tokens/s", "rows/s", "commits/s", "emit → committed p50", "p99", "CPU a token")
     best, paced_p99 = 0.0, 0.0
-    with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder) / "home").running() as url:
+    with temporary_folder() as folder, EmbeddedPostgres(folder / "home").running() as url:
 
         async def setup() -> None:
             async with open_pool(url, max_size=2) as pool:

@@ -9,13 +9,10 @@ import argparse
 import asyncio
 import random
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -29,6 +26,7 @@ from tests.faults.people import Crowd, Reading
 from tests.faults.relay import relaying
 from tests.faults.schedule import DECK, Schedule
 from tests.support.client import Person, check_whole_turn
+from tests.support.folder import temporary_folder
 
 TOKENS, DELAY_MS, STAGE_MS = 60, 60, 150
 ANSWER = "".join(f"w{n} " for n in range(TOKENS))
@@ -46,18 +44,10 @@ class Outcome(NamedTuple):
     violations: list[str]
 
 
-@contextmanager
-def folder() -> Iterator[Path]:
-    """Where the account that Postgres runs under may look."""
-    with tempfile.TemporaryDirectory(prefix="pulseline-faults-") as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
-
-
 async def campaign(seed: int, faults: int, seconds: float, people: int) -> Outcome:
     settings = {"LEASE_SECONDS": str(LEASE_SECONDS), "HEARTBEAT_SECONDS": "1", "DRAIN_SECONDS": "1"}
     model = f"scripted?tokens={TOKENS}&delay_ms={DELAY_MS}&stage_ms={STAGE_MS}"
-    with folder() as place:
+    with temporary_folder() as place:
         async with fleet(place, model, ("serve", "serve", "worker"), **settings) as members, AsyncExitStack() as stack:
             addresses = [replica.address for replica in members.replicas]
             orders = [addresses if n % 2 else addresses[::-1] for n in range(WAYS)]
@@ -136,7 +126,7 @@ async def kills(seed: int, times: int, console: Console) -> list[Killed]:
     """The default lease; the reader is attached to the other replica."""
     dice = random.Random(seed)
     found = []
-    with folder() as place:
+    with temporary_folder() as place:
         async with fleet(place, "scripted?tokens=200&delay_ms=20", ("serve", "serve")) as members:
             owner, other = members.replicas
             async with Person() as person:
