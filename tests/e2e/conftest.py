@@ -21,6 +21,13 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "frontend" / "dist" / "index.html"
 RESULTS = ROOT / "test-results"
 SLOW = "scripted?tokens=120&delay_ms=40&stage_ms=150"
+ENDLESS = "scripted?tokens=100000&delay_ms=40&stage_ms=50"
+PATIENCE = {  # of a worker that is held still in mid-answer
+    "LEASE_SECONDS": "3600",
+    "FIRST_TOKEN_TIMEOUT_SECONDS": "3600",
+    "TOKEN_TIMEOUT_SECONDS": "3600",
+    "TURN_TIMEOUT_SECONDS": "3600",
+}
 FAILED = pytest.StashKey[bool]()
 
 
@@ -45,9 +52,26 @@ def shared_url(fresh_database: FreshDatabase) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def server(shared_url: str, serve: Serve) -> Iterator[Server]:
-    """Answers slowly, in plain words: about five seconds for all of them."""
-    with serve(shared_url) as started:
+def worker(shared_url: str, serve: Serve) -> Iterator[Server]:
+    """Writes the answers that `server` shows, slowly, in plain words: about five seconds for all of them.
+
+    While it is `held`, an answer stays where it is, however long a test takes for what it does in mid-answer.
+    """
+    with serve(shared_url, **PATIENCE) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def server(shared_url: str, serve: Serve, worker: Server) -> Iterator[Server]:
+    """Shows what `worker` writes."""
+    with serve(shared_url, WORKER="off") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def endless(fresh_database: FreshDatabase, serve: Serve) -> Iterator[Server]:
+    """Its answers end only when they are stopped."""
+    with fresh_database() as url, serve(url, ENDLESS, TURN_TIMEOUT_SECONDS="3600") as started:
         yield started
 
 

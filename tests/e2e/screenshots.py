@@ -94,7 +94,7 @@ async def unreachable(servers: Servers, tab: Tab) -> None:
 
 async def offline(servers: Servers, tab: Tab) -> None:
     await streaming(servers, tab)
-    await tab.page.evaluate("witness.streams.at(-1).close()")
+    await tab.page.evaluate("witness.sources.at(-1).close()")
     await tab.page.context.set_offline(True)
     await expect(tab.by("connection")).to_be_visible()
 

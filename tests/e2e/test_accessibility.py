@@ -21,9 +21,9 @@ async def check(tab: Tab) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_has_no_objection_to_any_state(server: Server, browser: Browser, scheme: str) -> None:
+async def test_axe_has_no_objection_to_any_state(endless: Server, browser: Browser, scheme: str) -> None:
     async with visiting(browser, color_scheme=scheme, reduced_motion="reduce") as visitor:
-        tab = await visitor.open(server.url)
+        tab = await visitor.open(endless.url)
         await tab.page.evaluate(AXE.read_text())
         await check(tab)
         await tab.ask()

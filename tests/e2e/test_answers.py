@@ -9,7 +9,7 @@ from playwright.async_api import Page, Route, TimeoutError, expect
 
 from tests.conftest import FreshDatabase
 from tests.e2e.conftest import Serve
-from tests.e2e.visitor import TAIL, Visitor
+from tests.e2e.visitor import DEADLINE_SECONDS, TAIL, Tab, Visitor
 from tests.support.client import check_whole_turn
 from tests.support.server import Server
 
@@ -17,8 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 WORDS = 120
 UNHURRIED = "scripted?tokens=120&delay_ms=40&stage_ms=1500"  # each stage outlasts a slow browser's paint
 FOUND_AND_WRITING = ["retrieval done", "reranking done", "generation active"]
-EVENT_SOURCE_CLOSED = 2
-CLOSED_SECONDS = 1.0
+CLOSED_MS = 1000
 RECONNECT_SECONDS = 1.0  # twice the server's `retry`: an EventSource left open would have come back by then
 SEND_TWICE = """field => {
   for (const _ of [1, 2]) field.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))
@@ -80,19 +79,20 @@ async def test_each_stage_is_shown_while_it_is_under_way(
 
 
 async def test_a_reload_in_mid_answer_shows_the_text_so_far_before_any_token_and_then_the_rest(
-    server: Server, visitor: Visitor
+    server: Server, worker: Server, visitor: Visitor
 ) -> None:
     tab = await visitor.open(server.url)
     await tab.ask()
     before = await tab.until_words(20)
-    async with _tails_held(tab.page), tab.page.expect_response(f"**/sessions/{tab.session_id}") as response:
-        await tab.page.reload()
-        snapshot = await (await response.value).json()
-        so_far = snapshot["turn"]["content"]
-        assert so_far.startswith(before)
-        await expect(tab.answer).to_have_attribute("data-status", "running")
-        assert (await tab.text()).rstrip() == so_far.rstrip()
-        assert len(tab.tails) == 2
+    with worker.held():
+        async with _tails_held(tab.page), tab.page.expect_response(f"**/sessions/{tab.session_id}") as response:
+            await tab.page.reload()
+            snapshot = await (await response.value).json()
+            so_far = snapshot["turn"]["content"]
+            assert so_far.startswith(before)
+            await expect(tab.answer).to_have_attribute("data-status", "running")
+            assert (await tab.text()).rstrip() == so_far.rstrip()
+            assert len(tab.tails) == 2
     whole = await tab.until("complete")
     await tab.check_text_only_grew()
     async with visitor.person() as person:
@@ -120,8 +120,8 @@ async def _tails_held(page: Page) -> AsyncIterator[None]:
         await page.unroute_all(behavior="wait")
 
 
-async def test_stop_ends_the_answer_and_keeps_its_text_also_after_a_reload(server: Server, visitor: Visitor) -> None:
-    tab = await visitor.open(server.url)
+async def test_stop_ends_the_answer_and_keeps_its_text_also_after_a_reload(endless: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(endless.url)
     await tab.ask()
     before = await tab.until_words(10)
     await tab.by("stop").click()
@@ -129,16 +129,17 @@ async def test_stop_ends_the_answer_and_keeps_its_text_also_after_a_reload(serve
     await expect(tab.by("send")).to_be_visible()
     assert partial.startswith(before)
     async with visitor.person() as person:
-        frames = await person.read(server.url, tab.session_id)
+        frames = await person.read(endless.url, tab.session_id)
     check_whole_turn(frames)
     assert (frames[-1].type, frames[-1].data["content"].rstrip()) == ("cancelled", partial.rstrip())
-    assert len(partial.split()) < WORDS
     await tab.page.reload()
     assert await tab.until("cancelled") == partial
 
 
-async def test_stop_pressed_before_the_server_has_the_question_stops_its_turn(server: Server, visitor: Visitor) -> None:
-    tab = await visitor.open(server.url)
+async def test_stop_pressed_before_the_server_has_the_question_stops_its_turn(
+    endless: Server, visitor: Visitor
+) -> None:
+    tab = await visitor.open(endless.url)
     go = asyncio.Event()
 
     async def hold(route: Route) -> None:
@@ -150,12 +151,11 @@ async def test_stop_pressed_before_the_server_has_the_question_stops_its_turn(se
     await tab.by("stop").click()
     await expect(tab.by("stop")).to_be_disabled()
     go.set()
-    partial = await tab.until("cancelled")
-    assert len(partial.split()) < WORDS
+    await tab.until("cancelled")
 
 
-async def test_enter_pressed_twice_asks_once(server: Server, visitor: Visitor) -> None:
-    tab = await visitor.open(server.url)
+async def test_enter_pressed_twice_asks_once(endless: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(endless.url)
     await tab.by("composer").fill("Once?")
     await tab.by("composer").evaluate(SEND_TWICE)
     await tab.until_words(1)
@@ -163,14 +163,14 @@ async def test_enter_pressed_twice_asks_once(server: Server, visitor: Visitor) -
     await tab.until("cancelled")
     await expect(tab.by("user-message")).to_have_count(1)
     async with visitor.person() as person:
-        frames = await person.read(server.url, tab.session_id)
-        sessions = (await person.client.get(f"{server.url}/sessions")).json()["sessions"]
+        frames = await person.read(endless.url, tab.session_id)
+        sessions = (await person.client.get(f"{endless.url}/sessions")).json()["sessions"]
     assert sum(frame.type == "turn_started" for frame in frames) == 1
     assert len(sessions) == 1
 
 
-async def test_a_second_tab_shows_the_same_running_answer_and_can_stop_it(server: Server, visitor: Visitor) -> None:
-    one = await visitor.open(server.url)
+async def test_a_second_tab_shows_the_same_running_answer_and_can_stop_it(endless: Server, visitor: Visitor) -> None:
+    one = await visitor.open(endless.url)
     await one.ask()
     before = await one.until_words(5)
     two = await visitor.open(one.page.url)
@@ -181,17 +181,29 @@ async def test_a_second_tab_shows_the_same_running_answer_and_can_stop_it(server
     assert await one.answer.get_attribute("data-turn") == await two.answer.get_attribute("data-turn")
 
 
-@pytest.mark.parametrize("stopped", [False, True])
-async def test_no_connection_stays_open_after_the_end(server: Server, visitor: Visitor, stopped: bool) -> None:
+async def test_the_connection_is_closed_at_the_end_of_an_answer(server: Server, visitor: Visitor) -> None:
     """The server ends the response after the last event, so an EventSource that was not closed would ask again."""
     tab = await visitor.open(server.url)
     await tab.ask()
-    if stopped:
-        await tab.until_words(5)
-        await tab.by("stop").click()
-    await tab.until("cancelled" if stopped else "complete")
-    await asyncio.wait_for(tab.nothing_open.wait(), CLOSED_SECONDS)
-    assert await tab.page.evaluate("witness.streams.map(stream => stream.readyState)") == [EVENT_SOURCE_CLOSED]
+    await tab.until("complete")
+    await _check_closed(tab)
+
+
+async def test_the_connection_is_closed_when_an_answer_is_stopped(endless: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(endless.url)
+    await tab.ask()
+    await tab.until_words(5)
+    await tab.by("stop").click()
+    await tab.until("cancelled")
+    await _check_closed(tab)
+
+
+async def _check_closed(tab: Tab) -> None:
+    """By the page's own clock, so that a slow machine cannot tell against it."""
+    [stream] = await tab.witnessed("streams")
+    assert stream["closed"] is not None
+    assert 0 <= stream["closed"] - stream["ended"] < CLOSED_MS
+    await asyncio.wait_for(tab.nothing_open.wait(), DEADLINE_SECONDS)
     with pytest.raises(TimeoutError):
         async with tab.page.expect_request(TAIL, timeout=RECONNECT_SECONDS * 1000):
             pass

@@ -11,6 +11,7 @@ from tests.support.server import Server
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SILENCE_MS = 20_000  # the page gives up on a connection after 15 s in which not even a heartbeat came
+NOTICED_MS = 900  # after a second without a connection the page says so
 
 
 async def check_exact(tab: Tab, visitor: Visitor, server: Server) -> None:
@@ -23,7 +24,7 @@ async def check_exact(tab: Tab, visitor: Visitor, server: Server) -> None:
 
 
 async def test_an_answer_goes_on_when_the_replica_that_it_came_through_is_killed(
-    server: Server, shared_url: str, serve: Serve, visitor: Visitor
+    server: Server, worker: Server, shared_url: str, serve: Serve, visitor: Visitor
 ) -> None:
     with serve(shared_url, WORKER="off") as tailing:
         async with proxying(tailing.url, server.url) as proxy:
@@ -31,37 +32,43 @@ async def test_an_answer_goes_on_when_the_replica_that_it_came_through_is_killed
             tab.expect_trouble(NETWORK)
             await tab.ask()
             await tab.until_words(20)
-            assert proxy.went_to[server.url] == 0
-            tailing.kill()
+            with worker.held():
+                assert proxy.went_to[server.url] == 0
+                tailing.kill()
             await check_exact(tab, visitor, server)
             assert proxy.went_to[server.url] > 0
 
 
-async def test_a_cut_network_is_said_and_when_it_is_back_the_answer_goes_on(server: Server, visitor: Visitor) -> None:
+async def test_a_cut_network_is_said_and_when_it_is_back_the_answer_goes_on(
+    server: Server, worker: Server, visitor: Visitor
+) -> None:
     async with proxying(server.url) as proxy:
         tab = await visitor.open(proxy.url)
         tab.expect_trouble(NETWORK)
         await tab.ask()
         before = await tab.until_words(10)
-        proxy.refuse()
-        await expect(tab.by("connection")).to_have_attribute("data-state", "lost")
-        assert (await tab.text()).startswith(before)
-        assert await tab.answer.get_attribute("data-status") == "running"
-        await proxy.restore()
-        await expect(tab.by("connection")).to_have_attribute("data-state", "caughtUp")
-        await expect(tab.by("connection")).to_have_count(0)
+        with worker.held():
+            proxy.refuse()
+            await expect(tab.by("connection")).to_have_attribute("data-state", "lost")
+            assert (await tab.text()).startswith(before)
+            assert await tab.answer.get_attribute("data-status") == "running"
+            await proxy.restore()
+            await expect(tab.by("connection")).not_to_have_attribute("data-state", "lost")
         await check_exact(tab, visitor, server)
+        await expect(tab.by("connection")).to_have_count(0)
+        assert await tab.witnessed("notices") == ["lost", "caughtUp"]
 
 
 async def test_an_answer_that_ends_while_the_network_is_cut_is_there_when_it_is_back(
-    server: Server, visitor: Visitor
+    server: Server, worker: Server, visitor: Visitor
 ) -> None:
     async with proxying(server.url) as proxy:
         tab = await visitor.open(proxy.url)
         tab.expect_trouble(NETWORK)
         await tab.ask()
         await tab.until_words(5)
-        proxy.refuse()
+        with worker.held():
+            proxy.refuse()
         async with visitor.person() as person:
             await person.read(server.url, tab.session_id)
         assert await tab.answer.get_attribute("data-status") == "running"
@@ -69,7 +76,9 @@ async def test_an_answer_that_ends_while_the_network_is_cut_is_there_when_it_is_
         await check_exact(tab, visitor, server)
 
 
-async def test_a_gateway_that_refuses_the_tail_for_a_while_costs_no_word(server: Server, visitor: Visitor) -> None:
+async def test_a_gateway_that_refuses_the_tail_for_a_while_costs_no_word(
+    server: Server, worker: Server, visitor: Visitor
+) -> None:
     """Unlike after a broken connection the browser gives up, so the page itself has to come back."""
     tab = await visitor.open(server.url)
     tab.expect_trouble("status of 503")
@@ -82,47 +91,61 @@ async def test_a_gateway_that_refuses_the_tail_for_a_while_costs_no_word(server:
             await route.fulfill(status=503)
 
     await tab.page.route(TAIL, gateway)
-    await tab.ask()
+    with worker.held():
+        await tab.ask()
+        await tab.until_tails(3)
     await check_exact(tab, visitor, server)
     assert len(tab.tails) == 3
 
 
-async def test_a_browser_that_goes_offline_says_so_and_catches_up(server: Server, visitor: Visitor) -> None:
+async def test_a_browser_that_goes_offline_says_so_and_catches_up(
+    server: Server, worker: Server, visitor: Visitor
+) -> None:
     async with proxying(server.url) as proxy:
         tab = await visitor.open(proxy.url)
         tab.expect_trouble(NETWORK)
         await tab.ask()
         await tab.until_words(10)
-        await visitor.context.set_offline(True)
-        proxy.cut()  # what Chromium calls offline leaves a running response alone
-        await expect(tab.by("connection")).to_have_attribute("data-state", "offline")
-        await visitor.context.set_offline(False)
+        with worker.held():
+            await visitor.context.set_offline(True)
+            proxy.cut()  # what Chromium calls offline leaves a running response alone
+            await expect(tab.by("connection")).to_have_attribute("data-state", "offline")
+            await visitor.context.set_offline(False)
         await expect(tab.by("connection")).to_have_count(0)
         await check_exact(tab, visitor, server)
 
 
-async def test_a_connection_that_went_silent_is_replaced(server: Server, visitor: Visitor) -> None:
+async def test_a_connection_that_went_silent_is_replaced(server: Server, worker: Server, visitor: Visitor) -> None:
     async with proxying(server.url) as proxy:
         tab = await visitor.open("about:blank")
         await tab.page.clock.install()
         await tab.page.goto(proxy.url)
         await tab.ask()
         await tab.until_words(5)
-        proxy.silence()
-        await tab.page.clock.fast_forward(SILENCE_MS)
+        with worker.held():
+            proxy.silence()
+            await tab.page.clock.fast_forward(SILENCE_MS)
+            await tab.until_tails(2)
         await check_exact(tab, visitor, server)
         assert len(tab.tails) == 2
 
 
-async def test_the_end_of_a_window_goes_unnoticed(
-    server: Server, shared_url: str, serve: Serve, visitor: Visitor
+async def test_an_answer_in_windows_of_two_seconds_is_one_answer_and_their_ends_go_unnoticed(
+    server: Server, worker: Server, shared_url: str, serve: Serve, visitor: Visitor
 ) -> None:
-    with serve(shared_url, WORKER="off", STREAM_WINDOW_SECONDS="0.5") as lambda_like:
+    """As on Lambda. A connection that takes longer than a second to come back may be noticed: it is lost, then."""
+    with serve(shared_url, WORKER="off", STREAM_WINDOW_SECONDS="2") as lambda_like:
         tab = await visitor.open(lambda_like.url)
         await tab.ask()
+        await tab.until_words(5)
+        with worker.held():
+            await tab.until_tails(2)
+        await tab.until_words(20)
+        with worker.held():
+            await tab.until_tails(3)
         await check_exact(tab, visitor, server)
-        assert len(tab.tails) > 2
-        assert await tab.witnessed("notices") == []
+        away = max(await tab.witnessed("gaps"))
+        assert away > NOTICED_MS or await tab.witnessed("notices") == [], away
 
 
 async def test_a_question_that_cannot_be_sent_is_kept_and_sent_again(server: Server, visitor: Visitor) -> None:
@@ -141,9 +164,9 @@ async def test_a_question_that_cannot_be_sent_is_kept_and_sent_again(server: Ser
 
 
 async def test_a_conversation_that_cannot_be_opened_says_so_and_opens_on_request(
-    server: Server, visitor: Visitor
+    endless: Server, visitor: Visitor
 ) -> None:
-    async with proxying(server.url) as proxy:
+    async with proxying(endless.url) as proxy:
         tab = await visitor.open(proxy.url)
         tab.expect_trouble(NETWORK)
         await tab.ask()

@@ -30,6 +30,7 @@ class Tab:
         self.troubles: list[str] = []
         self.tails: list[Request] = []
         self.nothing_open = asyncio.Event()
+        self._tailed = asyncio.Event()
         self._open: set[Request] = set()
         self._expected: list[str] = []
         page.on("console", self._said)
@@ -54,11 +55,19 @@ class Tab:
             self.tails.append(request)
             self._open.add(request)
             self.nothing_open.clear()
+            self._tailed.set()
 
     def _ended(self, request: Request) -> None:
         self._open.discard(request)
         if not self._open:
             self.nothing_open.set()
+
+    async def until_tails(self, count: int) -> None:
+        """Waits for so many requests of an EventSource."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while len(self.tails) < count:
+                self._tailed.clear()
+                await self._tailed.wait()
 
     def by(self, test_id: str) -> Locator:
         return self.page.get_by_test_id(test_id)
@@ -90,7 +99,7 @@ class Tab:
         await expect(self.answer).to_have_attribute("data-status", "running")
         return await self.text()
 
-    async def witnessed(self, what: Literal["texts", "stages", "notices", "violations"]) -> Any:
+    async def witnessed(self, what: Literal["texts", "stages", "notices", "violations", "streams", "gaps"]) -> Any:
         return await self.page.evaluate("what => witness[what]", what)
 
     async def check_text_only_grew(self) -> None:

@@ -6,7 +6,9 @@
   const notices = []
   const violations = []
   const streams = []
-  window.witness = { texts, stages, notices, violations, streams }
+  const sources = []
+  const gaps = []
+  window.witness = { texts, stages, notices, violations, streams, sources, gaps }
 
   const note = (list, value) => {
     if (value !== undefined && list.at(-1) !== value) list.push(value)
@@ -25,10 +27,30 @@
   new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true, attributes: true })
 
   document.addEventListener('securitypolicyviolation', (event) => violations.push(event.violatedDirective))
+  // `ended` and `closed`: when the last event of a turn came in, and when the page closed the connection. `gaps`: for how
+  // many milliseconds a connection was away that came back by itself; a server's first frame is a ping.
   window.EventSource = class extends EventSource {
-    constructor(...options) {
-      super(...options)
-      streams.push(this)
+    seen = { url: '', ended: null, closed: null }
+
+    constructor(url, options) {
+      super(url, options)
+      this.seen.url = url
+      streams.push(this.seen)
+      sources.push(this)
+      for (const end of ['done', 'cancelled', 'error']) {
+        this.addEventListener(end, (event) => 'data' in event && (this.seen.ended = performance.now()))
+      }
+      let lost = null
+      this.addEventListener('error', (event) => 'data' in event || (lost ??= performance.now()))
+      this.addEventListener('ping', () => {
+        if (lost !== null) gaps.push(performance.now() - lost)
+        lost = null
+      })
+    }
+
+    close() {
+      super.close()
+      this.seen.closed ??= performance.now()
     }
   }
 })()

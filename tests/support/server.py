@@ -47,6 +47,15 @@ class Server:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """In here the process stands still, whatever it was doing."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(STOP_SECONDS)
