@@ -17,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from graph.eventlog import errors
 from graph.eventlog.events import CancelReason, Event, TurnStatus, encode_data, timestamp
 from graph.eventlog.queries import query
-from graph.eventlog.snapshot import Snapshot, fold
+from graph.eventlog.snapshot import Snapshot, fold, judge
 
 Row = dict[str, Any]
 Pool = AsyncConnectionPool[AsyncConnection[Row]]
@@ -258,10 +258,12 @@ class Log:
         return [Event(session_id=session_id, **row) for row in rows]
 
     async def snapshot(self, session_id: UUID, owner: str) -> Snapshot:
-        rows = await self._rows("session_title", session_id=session_id, owner=owner)
+        rows = await self._rows("session_head", session_id=session_id, owner=owner)
         if not rows:
             raise errors.SessionNotFound
-        return fold(session_id, await self.events(session_id), rows[0]["title"])
+        snapshot = fold(session_id, await self.events(session_id), rows[0]["title"])
+        judge(snapshot, rows[0]["feedback"])
+        return snapshot
 
     async def prune(self, age_seconds: float, limit: int) -> int:
         """Removes the tokens of up to `limit` turns that ended longer ago than that; gives how many turns."""

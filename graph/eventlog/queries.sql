@@ -209,8 +209,11 @@ u as (
   update turns set pruned_at = now() from t where turns.session_id = t.session_id and turns.turn_id = t.turn_id)
 select count(*) from t;
 
--- name: session_title
-select title from sessions where session_id = %(session_id)s and owner = %(owner)s and deleted_at is null;
+-- name: session_head
+-- What a session has beside its log: the title, and the owner's judgements by turn.
+select s.title, (select coalesce(json_object_agg(f.turn_id, f.value), '{}') from feedback f
+                  where f.session_id = s.session_id) as feedback
+  from sessions s where s.session_id = %(session_id)s and s.owner = %(owner)s and s.deleted_at is null;
 
 -- name: sessions
 -- Newest first; `before` and `before_id` are the last row of the page before.

@@ -1,6 +1,7 @@
 """The fold: a session's events → its snapshot. Pure; `frontend/src/chat/reduce.ts` is the same fold in TypeScript."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Literal, assert_never
 from uuid import UUID
 
@@ -9,10 +10,27 @@ from pydantic import BaseModel
 from graph.eventlog import events as e
 
 MessageStatus = Literal["complete", "cancelled", "error"]
+Judgement = Literal[-1, 0, 1]
+
+
+class StageState(BaseModel):
+    """`name` is retrieval, reranking, generation or another graph's node; `stopped` when its turn ended before it."""
+
+    name: str
+    state: Literal["active", "done", "stopped"] = "active"
+    started_at: str = ""
+    duration_ms: int | None = None
+    passages: int | None = None
+    sources: int | None = None
+    degraded: str | None = None
+    model: str | None = None
 
 
 class Message(BaseModel):
-    """One side's words in a conversation. `content` is Markdown; a stopped or failed answer keeps its partial text."""
+    """One side's words in a conversation. `content` is Markdown; a stopped or failed answer keeps its partial text.
+
+    `timestamp` is when it was asked, or when the answer ended.
+    """
 
     id: str
     role: Literal["user", "assistant"]
@@ -21,22 +39,13 @@ class Message(BaseModel):
     citations: list[e.Citation] = []
     sources: list[e.Source] = []
     turn_id: UUID
+    timestamp: str = ""
     agent: e.Agent | None = None
+    stages: list[StageState] = []
     abstained: bool = False
     duration_ms: int | None = None
     error: e.Error | None = None
-
-
-class StageState(BaseModel):
-    """`name` is retrieval, reranking, generation or another graph's node."""
-
-    name: str
-    state: Literal["active", "done"] = "active"
-    duration_ms: int | None = None
-    passages: int | None = None
-    sources: int | None = None
-    degraded: str | None = None
-    model: str | None = None
+    feedback: Judgement = 0
 
 
 class StreamingSession(BaseModel):
@@ -69,6 +78,13 @@ def fold(session_id: UUID, events: Iterable[e.Event], title: str = "") -> Snapsh
     return snapshot
 
 
+def judge(snapshot: Snapshot, values: Mapping[str, Judgement]) -> None:
+    """Adds what the reader thought of the answers, by turn_id. It is no event, so the fold knows nothing of it."""
+    for message in snapshot.messages:
+        if message.role == "assistant":
+            message.feedback = values.get(str(message.turn_id), 0)
+
+
 def apply(snapshot: Snapshot, event: e.Event) -> None:
     """Adds one event; an event that is already in (seq ≤ last_seq) changes nothing."""
     if event.seq <= snapshot.last_seq:
@@ -84,8 +100,15 @@ def apply(snapshot: Snapshot, event: e.Event) -> None:
 def _start(snapshot: Snapshot, event: e.TurnStarted) -> None:
     if event.replaces is not None:
         snapshot.messages = [m for m in snapshot.messages if m.turn_id != event.replaces]
-    question = Message(id=f"{event.turn_id}:user", role="user", content=event.message, turn_id=event.turn_id)
-    snapshot.messages.append(question)
+    snapshot.messages.append(
+        Message(
+            id=f"{event.turn_id}:user",
+            role="user",
+            content=event.message,
+            turn_id=event.turn_id,
+            timestamp=event.timestamp,
+        )
+    )
     snapshot.turn = StreamingSession(turn_id=event.turn_id)
 
 
@@ -97,20 +120,20 @@ def _advance(snapshot: Snapshot, turn: StreamingSession, event: e.StreamEvent) -
         case e.Routed():
             turn.agent = event.agent
         case e.RetrievalStart():
-            _begin(turn, StageState(name="retrieval"))
+            _begin(turn, StageState(name="retrieval", started_at=event.timestamp))
         case e.RetrievalComplete():
             _finish(turn, "retrieval", event.duration_ms, passages=event.passages, degraded=event.degraded)
         case e.RerankingStart():
-            _begin(turn, StageState(name="reranking"))
+            _begin(turn, StageState(name="reranking", started_at=event.timestamp))
         case e.RerankingComplete():
             turn.sources = event.sources
             _finish(turn, "reranking", event.duration_ms, sources=len(event.sources), degraded=event.degraded)
         case e.StageStart():
-            _begin(turn, StageState(name=event.stage))
+            _begin(turn, StageState(name=event.stage, started_at=event.timestamp))
         case e.StageComplete():
             _finish(turn, event.stage, event.duration_ms)
         case e.GenerationStart():
-            _begin(turn, StageState(name="generation", model=event.model))
+            _begin(turn, StageState(name="generation", started_at=event.timestamp, model=event.model))
         case e.Custom():
             pass
         case e.Token():
@@ -119,14 +142,14 @@ def _advance(snapshot: Snapshot, turn: StreamingSession, event: e.StreamEvent) -
             turn.attempt, turn.content, turn.stage = event.attempt, "", None
             turn.stages = [stage for stage in turn.stages if stage.state == "done"]
         case e.Done():
-            _end(snapshot, turn, event.message.content, "complete")
+            _end(snapshot, turn, event.message.content, "complete", event.timestamp)
             answer = snapshot.messages[-1]
             answer.citations, answer.abstained = event.message.citations, event.abstained
             answer.duration_ms = event.duration_ms
         case e.Cancelled():
-            _end(snapshot, turn, event.content, "cancelled")
+            _end(snapshot, turn, event.content, "cancelled", event.timestamp)
         case e.Error():
-            _end(snapshot, turn, event.content, "error")
+            _end(snapshot, turn, event.content, "error", event.timestamp)
             snapshot.messages[-1].error = event
         case _:
             assert_never(event)
@@ -138,13 +161,14 @@ def _begin(turn: StreamingSession, stage: StageState) -> None:
 
 
 def _finish(turn: StreamingSession, name: str, duration_ms: int, **found: int | str | None) -> None:
-    done = StageState.model_validate({"name": name, "state": "done", "duration_ms": duration_ms, **found})
-    turn.stages = [done if s.name == name else s for s in turn.stages]
+    begun = next((stage for stage in turn.stages if stage.name == name), StageState(name=name))
+    done = begun.model_copy(update={"state": "done", "duration_ms": duration_ms, **found})
+    turn.stages = [done if stage is begun else stage for stage in turn.stages]
     if done not in turn.stages:
         turn.stages.append(done)
 
 
-def _end(snapshot: Snapshot, turn: StreamingSession, content: str, status: MessageStatus) -> None:
+def _end(snapshot: Snapshot, turn: StreamingSession, content: str, status: MessageStatus, timestamp: str) -> None:
     snapshot.turn = None
     snapshot.messages.append(
         Message(
@@ -154,6 +178,22 @@ def _end(snapshot: Snapshot, turn: StreamingSession, content: str, status: Messa
             status=status,
             sources=turn.sources,
             turn_id=turn.turn_id,
+            timestamp=timestamp,
             agent=turn.agent,
+            stages=[_closed(stage, status, timestamp) for stage in turn.stages],
         )
     )
+
+
+def _closed(stage: StageState, status: MessageStatus, timestamp: str) -> StageState:
+    """Of a stage that was under way when its turn ended, as the writing always is."""
+    if stage.state == "done":
+        return stage
+    state = "done" if status == "complete" else "stopped"
+    return stage.model_copy(update={"state": state, "duration_ms": _milliseconds(stage.started_at, timestamp)})
+
+
+def _milliseconds(start: str, end: str) -> int:
+    """Never less than none: two workers' clocks may differ."""
+    lasted = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    return max(0, round(lasted.total_seconds() * 1000))

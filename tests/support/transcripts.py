@@ -20,7 +20,7 @@ from graph.translate import Translator, done
 FOLDER = Path(__file__).parent.parent / "transcripts"
 SESSION = UUID("11111111-1111-4111-8111-111111111111")
 FIRST, SECOND = UUID("22222222-2222-4222-8222-222222222222"), UUID("33333333-3333-4333-8333-333333333333")
-STAMP = "2026-11-23T18:00:00.123Z"
+STAMP = "2026-11-23T18:00:%02d.%d23Z"  # each event a tenth of a second after the one before
 SOURCE = {
     "id": "iron-deficiency#1",
     "title": "Iron deficiency: Symptoms",
@@ -146,7 +146,7 @@ TRANSCRIPTS: dict[str, Callable[[], Turn]] = {
 
 def events(turn: Turn, pruned: bool = False) -> list[Event]:
     numbered = [
-        Event(SESSION, seq, turn_id, 1, new.type, encode_data(new.data, STAMP))
+        Event(SESSION, seq, turn_id, 1, new.type, encode_data(new.data, STAMP % divmod(seq, 10)))
         for seq, (turn_id, new) in enumerate(turn, 1)
     ]
     return [event for event in numbered if not (pruned and event.type == "token")]

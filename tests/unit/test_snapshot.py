@@ -42,3 +42,22 @@ def test_a_reset_forgets_the_tokens_and_keeps_the_finished_stages() -> None:
     assert turn.content == ""
     assert [(stage.name, stage.state) for stage in turn.stages] == [("retrieval", "done"), ("reranking", "done")]
     assert len(turn.sources) == 1
+
+
+def test_the_stages_stay_with_the_answer_and_say_what_was_found_and_how_long_each_took() -> None:
+    """Each event of a transcript comes a tenth of a second after the one before; the writing ends with the answer."""
+    log = events(_answered())
+    answer = fold(SESSION, log).messages[-1]
+    writing = next(event.seq for event in log if event.type == "generation_start")
+    assert [(stage.name, stage.state, stage.passages or stage.sources) for stage in answer.stages] == [
+        ("retrieval", "done", 2),
+        ("reranking", "done", 1),
+        ("generation", "done", None),
+    ]
+    assert answer.stages[-1].duration_ms == 100 * (log[-1].seq - writing)
+    assert answer.timestamp == log[-1].parse().timestamp
+
+
+def test_a_stage_under_way_when_its_turn_was_stopped_is_not_done() -> None:
+    answer = fold(SESSION, events(TRANSCRIPTS["stopped"]())).messages[-1]
+    assert [stage.state for stage in answer.stages] == ["done", "done", "stopped"]

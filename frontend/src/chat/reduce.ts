@@ -27,7 +27,7 @@ export function reduce(snapshot: Snapshot, { seq, event }: Frame): Snapshot {
 
 function start(snapshot: Snapshot, event: Extract<StreamEvent, { type: 'turn_started' }>): Snapshot {
   const kept = event.replaces ? snapshot.messages.filter((m) => m.turn_id !== event.replaces) : snapshot.messages
-  const question = message(event.turn_id, 'user', event.message)
+  const question = message(event.turn_id, 'user', event.message, event.timestamp)
   return { ...snapshot, messages: [...kept, question], turn: newTurn(event.turn_id) }
 }
 
@@ -44,7 +44,7 @@ function newTurn(turnId: string): StreamingSession {
   }
 }
 
-function message(turnId: string, role: Message['role'], content: string): Message {
+function message(turnId: string, role: Message['role'], content: string, timestamp: string): Message {
   return {
     id: `${turnId}:${role}`,
     role,
@@ -53,10 +53,13 @@ function message(turnId: string, role: Message['role'], content: string): Messag
     citations: [],
     sources: [],
     turn_id: turnId,
+    timestamp,
     agent: null,
+    stages: [],
     abstained: false,
     duration_ms: null,
     error: null,
+    feedback: 0,
   }
 }
 
@@ -68,23 +71,23 @@ function advance(snapshot: Snapshot, turn: StreamingSession, event: Advancing): 
     case 'routed':
       return going({ agent: event.agent })
     case 'retrieval_start':
-      return going(begin(turn, { name: 'retrieval' }))
+      return going(begin(turn, event, { name: 'retrieval' }))
     case 'retrieval_complete': {
       const { passages, degraded = null } = event
       return going(finish(turn, 'retrieval', event.duration_ms, { passages, degraded }))
     }
     case 'reranking_start':
-      return going(begin(turn, { name: 'reranking' }))
+      return going(begin(turn, event, { name: 'reranking' }))
     case 'reranking_complete': {
       const { sources, degraded = null } = event
       return going({ sources, ...finish(turn, 'reranking', event.duration_ms, { sources: sources.length, degraded }) })
     }
     case 'stage_start':
-      return going(begin(turn, { name: event.stage }))
+      return going(begin(turn, event, { name: event.stage }))
     case 'stage_complete':
       return going(finish(turn, event.stage, event.duration_ms, {}))
     case 'generation_start':
-      return going(begin(turn, { name: 'generation', model: event.model }))
+      return going(begin(turn, event, { name: 'generation', model: event.model }))
     case 'custom':
       return going({})
     case 'token':
@@ -96,12 +99,12 @@ function advance(snapshot: Snapshot, turn: StreamingSession, event: Advancing): 
     case 'done': {
       const { content, citations } = event.message
       const { abstained, duration_ms } = event
-      return end(snapshot, turn, { content, citations, abstained, duration_ms })
+      return end(snapshot, turn, event, { content, citations, abstained, duration_ms })
     }
     case 'cancelled':
-      return end(snapshot, turn, { content: event.content, status: 'cancelled' })
+      return end(snapshot, turn, event, { content: event.content, status: 'cancelled' })
     case 'error':
-      return end(snapshot, turn, { content: event.content, status: 'error', error: event })
+      return end(snapshot, turn, event, { content: event.content, status: 'error', error: event })
     default:
       return unknown(event)
   }
@@ -112,25 +115,37 @@ function unknown(event: never): never {
   throw new TypeError(`unknown event ${JSON.stringify(event)}`)
 }
 
-type Found = Partial<Omit<StageState, 'name' | 'state'>>
+type Found = Partial<Omit<StageState, 'name' | 'state' | 'started_at'>>
 
-function stageOf(name: string, state: StageState['state'], found: Found): StageState {
-  return { name, state, duration_ms: null, passages: null, sources: null, degraded: null, model: null, ...found }
-}
+const UNKNOWN = { started_at: '', duration_ms: null, passages: null, sources: null, degraded: null, model: null }
 
-function begin(turn: StreamingSession, { name, ...found }: Found & { name: string }): Partial<StreamingSession> {
-  const others = turn.stages.filter((s) => s.name !== name)
-  return { stage: name, stages: [...others, stageOf(name, 'active', found)] }
+function begin(
+  turn: StreamingSession,
+  { timestamp }: Advancing,
+  { name, ...found }: Found & { name: string },
+): Partial<StreamingSession> {
+  const others = turn.stages.filter((stage) => stage.name !== name)
+  const begun: StageState = { ...UNKNOWN, name, state: 'active', started_at: timestamp, ...found }
+  return { stage: name, stages: [...others, begun] }
 }
 
 function finish(turn: StreamingSession, name: string, duration_ms: number, found: Found): Partial<StreamingSession> {
-  const done = stageOf(name, 'done', { duration_ms, ...found })
-  if (!turn.stages.some((s) => s.name === name)) return { stages: [...turn.stages, done] }
-  return { stages: turn.stages.map((s) => (s.name === name ? done : s)) }
+  const begun = turn.stages.find((stage) => stage.name === name)
+  const done: StageState = { ...UNKNOWN, ...begun, ...found, name, state: 'done', duration_ms }
+  if (!begun) return { stages: [...turn.stages, done] }
+  return { stages: turn.stages.map((stage) => (stage === begun ? done : stage)) }
 }
 
-function end(snapshot: Snapshot, turn: StreamingSession, result: Partial<Message>): Snapshot {
+function end(snapshot: Snapshot, turn: StreamingSession, { timestamp }: Advancing, result: Partial<Message>): Snapshot {
   const { sources, agent } = turn
-  const answer = { ...message(turn.turn_id, 'assistant', ''), sources, agent, ...result }
+  const stages = turn.stages.map((stage) => closed(stage, result.status ?? 'complete', timestamp))
+  const answer = { ...message(turn.turn_id, 'assistant', '', timestamp), sources, agent, stages, ...result }
   return { ...snapshot, messages: [...snapshot.messages, answer], turn: null }
+}
+
+// A stage that was under way when its turn ended, as the writing always is. Two workers' clocks may differ.
+function closed(stage: StageState, status: Message['status'], timestamp: string): StageState {
+  if (stage.state === 'done') return stage
+  const duration_ms = Math.max(0, Date.parse(timestamp) - Date.parse(stage.started_at))
+  return { ...stage, state: status === 'complete' ? 'done' : 'stopped', duration_ms }
 }

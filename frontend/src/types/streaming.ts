@@ -118,6 +118,8 @@ export interface GenerationStart {
 }
 /**
  * One side's words in a conversation. `content` is Markdown; a stopped or failed answer keeps its partial text.
+ *
+ * `timestamp` is when it was asked, or when the answer ended.
  */
 export interface Message {
   id: string
@@ -127,10 +129,13 @@ export interface Message {
   citations: Citation[]
   sources: Source[]
   turn_id: string
+  timestamp: string
   agent?: ('rag_agent' | 'emotional_support' | 'safety') | null
+  stages: StageState[]
   abstained: boolean
   duration_ms?: number | null
   error?: Error | null
+  feedback: -1 | 0 | 1
 }
 /**
  * A passage that an answer may cite. `[n]` in the answer is the n-th source, counted from 1.
@@ -141,6 +146,19 @@ export interface Source {
   url: string
   score: number
   text: string
+}
+/**
+ * `name` is retrieval, reranking, generation or another graph's node; `stopped` when its turn ended before it.
+ */
+export interface StageState {
+  name: string
+  state: 'active' | 'done' | 'stopped'
+  started_at: string
+  duration_ms?: number | null
+  passages?: number | null
+  sources?: number | null
+  degraded?: string | null
+  model?: string | null
 }
 /**
  * application/problem+json (RFC 9457) with a stable `code`.
@@ -254,18 +272,6 @@ export interface StreamingSession {
   stages: StageState[]
   content: string
   sources: Source[]
-}
-/**
- * `name` is retrieval, reranking, generation or another graph's node.
- */
-export interface StageState {
-  name: string
-  state: 'active' | 'done'
-  duration_ms?: number | null
-  passages?: number | null
-  sources?: number | null
-  degraded?: string | null
-  model?: string | null
 }
 export interface StageComplete {
   /**
