@@ -33,6 +33,10 @@ class _Offline(BaseChatModel):
     def pieces(self, message: BaseMessage) -> Iterable[str]:
         raise NotImplementedError
 
+    def said(self, piece: str) -> str:
+        """The piece as it is said, now that the pause before it is over."""
+        return piece
+
     async def _astream(
         self,
         messages: list[BaseMessage],
@@ -44,7 +48,7 @@ class _Offline(BaseChatModel):
         for piece in self.pieces(messages[-1]):
             await asyncio.sleep(self.pace_ms / 1000 if waits else 0)
             waits = True
-            yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
+            yield ChatGenerationChunk(message=AIMessageChunk(content=self.said(piece)))
         yield ChatGenerationChunk(message=AIMessageChunk(content="", chunk_position="last"))
 
     def _generate(
@@ -73,7 +77,7 @@ class Extractive(_Offline):
 
 
 class Scripted(_Offline):
-    """Says `w0 w1 w2 …`; stamped, each is `<i>:<microseconds since 1970>` of the moment that it was made."""
+    """Says `w0 w1 w2 …`; stamped, each is `<i>:<microseconds since 1970>` of the moment that it is said."""
 
     tokens: int = 200
     stamp: bool = False
@@ -81,4 +85,7 @@ class Scripted(_Offline):
 
     def pieces(self, message: BaseMessage) -> Iterator[str]:
         for i in range(self.tokens):
-            yield f"{i}:{time.time_ns() // 1000} " if self.stamp else f"w{i} "
+            yield f"w{i} "
+
+    def said(self, piece: str) -> str:
+        return f"{piece[1:-1]}:{time.time_ns() // 1000} " if self.stamp else piece

@@ -1,4 +1,5 @@
 import re
+import time
 from itertools import pairwise
 
 import pytest
@@ -54,6 +55,12 @@ async def test_stamps_are_microseconds_and_rise() -> None:
     assert numbers == ("0", "1", "2", "3", "4")
     assert all(int(earlier) <= int(later) for earlier, later in pairwise(moments))
     assert len(moments[0]) == 16
+
+
+async def test_a_stamp_is_of_the_moment_after_the_pause() -> None:
+    asked = time.time()
+    said = await speak(Scripted(tokens=1, stamp=True, pace_ms=50), [HumanMessage("?")])
+    assert int(said.content.split(":")[1]) / 1e6 - asked > 0.045
 
 
 @pytest.mark.parametrize("text", ["", "one", "  Two  words\n\n- a **list** \n", "ends with space ", "\n\nstarts"])
