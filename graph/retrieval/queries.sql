@@ -1,48 +1,47 @@
+-- name: widen_hnsw
+-- For this transaction: the index looks at more than it must give, or it would give fewer than asked for.
+select set_config('hnsw.ef_search', %(ef_search)s, true);
+
 -- name: search
--- The passages nearest to a question: by meaning (exact cosine distance) and by words, the places in both fused.
--- Words: passages with every word of the question first; then by the question's rarest words, each weighted by how
--- rare it is. (All words joined by OR rank badly and slowly; all by AND find nothing for most of what people write.)
-with question as (
-  select to_tsvector('english', %(question)s) as words, plainto_tsquery('english', %(question)s) as every_word
-),
-dense as (
-  select document_id, ordinal, row_number() over (order by distance, document_id, ordinal) as place
+-- The passages nearest to a question: by meaning (cosine distance) and by words, the places in both fused.
+-- Words: passages with every word of the question first, then by BM25 over the question's rarest words. (All words
+-- joined by OR without rarity rank badly and slowly; all by AND alone find nothing for most of what people write.)
+with dense as (
+  select passage_id, row_number() over (order by distance, passage_id) as place
   from (
-    select document_id, ordinal, embedding <=> %(vector)s::vector as distance
-    from passages order by distance limit %(leg)s
+    select passage_id, embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) as distance
+    from passage_vectors
+    order by embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) limit %(leg)s
   ) as nearest
 ),
-rare as (
-  select ('''' || replace(replace(counts.word, '\', '\\'), '''', '''''') || '''')::tsquery as query,
-         ln(1 + everything.passages::float8 / counts.passages) as weight
-  from question
-  cross join unnest(tsvector_to_array(question.words)) as asked (word)
-  join word_counts as counts on counts.word = asked.word
-  cross join (select count(*) as passages from passages) as everything
-  order by counts.passages, counts.word
+asked as (
+  select word, ln(1 + library.counted_passages::float8 / counts.passages) as rarity
+  from unnest(tsvector_to_array(to_tsvector('english', %(question)s))) as said (word)
+  join word_counts as counts using (word) cross join library
+  order by counts.passages, word
   limit %(rare_words)s
 ),
 lexical as (
-  select document_id, ordinal, row_number() over (order by complete desc, weight desc, document_id, ordinal) as place
+  select passage_id, row_number() over (order by complete desc, weight desc, passage_id) as place
   from (
-    select p.document_id, p.ordinal, bool_or(p.words @@ question.every_word) as complete,
-           sum(rare.weight * ts_rank('{0.1, 0.2, 0.4, 1.0}', p.words, rare.query, 1)) as weight
-    from rare join passages as p on p.words @@ rare.query cross join question
-    group by p.document_id, p.ordinal
-    order by complete desc, weight desc limit %(leg)s
+    select passage_id, count(*) = (select count(*) from asked) as complete, sum(rarity * weight) as weight
+    from asked join postings using (word)
+    group by passage_id
+    order by complete desc, weight desc, passage_id limit %(leg)s
   ) as matching
 ),
 fused as (
-  select document_id, ordinal,
+  select passage_id,
          coalesce(%(dense_weight)s / (%(rank_constant)s + dense.place), 0)
          + coalesce(%(lexical_weight)s / (%(rank_constant)s + lexical.place), 0) as score
-  from dense full join lexical using (document_id, ordinal)
-  order by score desc, document_id, ordinal limit %(leg)s
+  from dense full join lexical using (passage_id)
+  order by score desc, passage_id limit %(leg)s
 )
 select document_id, ordinal, d.title, d.url, p.heading, p.sentences,
-       1 - (p.embedding <=> %(vector)s::vector) as cosine
-from fused join passages as p using (document_id, ordinal) join documents as d using (document_id)
-order by fused.score desc, document_id, ordinal;
+       1 - (v.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions})) as cosine
+from fused join passages as p using (passage_id) join passage_vectors as v using (passage_id)
+join documents as d using (document_id)
+order by fused.score desc, passage_id;
 
 -- name: token_rows
 -- What the reranker compares: the passages' token vectors.
@@ -52,13 +51,28 @@ using (document_id, ordinal);
 
 -- name: encoder
 -- Who made the vectors here; no row before the first ingest.
-select name from encoder;
+select encoder, dimensions from library;
 
 -- name: claim_encoder
--- The first encoder to come stays; another may follow only when there are no passages.
-insert into encoder (name, dimensions) values (%(name)s, %(dimensions)s)
-on conflict (only_one) do update set name = excluded.name, dimensions = excluded.dimensions
-where not exists (select from passages);
+-- The first encoder to come stays.
+insert into library (encoder, dimensions) values (%(encoder)s, %(dimensions)s)
+on conflict do nothing
+returning encoder;
+
+-- name: change_encoder
+-- Another may follow only when there are no documents.
+update library set encoder = %(encoder)s, dimensions = %(dimensions)s
+where (encoder, dimensions) is distinct from (%(encoder)s, %(dimensions)s) and not exists (select from documents)
+returning encoder;
+
+-- name: drop_vector_index
+-- Of the encoder that was there before.
+drop index if exists passage_vectors_nearest;
+
+-- name: make_vector_index
+-- Of a new encoder's dimension.
+create index passage_vectors_nearest on passage_vectors
+using hnsw ((embedding::halfvec({dimensions})) halfvec_cosine_ops) with (m = 16, ef_construction = 64);
 
 -- name: known_documents
 -- Which documents need no new encoding.
@@ -67,23 +81,63 @@ using (document_id, content_hash);
 
 -- name: put_document
 -- New or changed. Locks the row, so that of two ingests of the same document one waits.
-insert into documents (document_id, title, url, content_hash)
-values (%(document_id)s, %(title)s, %(url)s, %(content_hash)s)
+insert into documents (document_id, title, url, content_hash, encoder)
+values (%(document_id)s, %(title)s, %(url)s, %(content_hash)s, %(encoder)s)
 on conflict (document_id) do update
-set title = excluded.title, url = excluded.url, content_hash = excluded.content_hash, ingested_at = now();
+set title = excluded.title, url = excluded.url, content_hash = excluded.content_hash, encoder = excluded.encoder,
+    ingested_at = now();
 
 -- name: drop_passages
--- Before a changed document's passages are put in.
-delete from passages where document_id = %(document_id)s;
+-- Before changed documents' passages are put in.
+delete from passages where document_id = any(%(documents)s);
+
+-- name: passage_ids
+-- As many new ones as passages are to be put in.
+select nextval(pg_get_serial_sequence('passages', 'passage_id')) as passage_id from generate_series(1, %(count)s);
 
 -- name: put_passage
--- Title and heading weigh more than the text.
-insert into passages (document_id, ordinal, heading, sentences, words, encoder, embedding, tokens, token_ends)
-values (
-  %(document_id)s, %(ordinal)s, %(heading)s, %(sentences)s,
-  setweight(to_tsvector('english', %(title)s || ' ' || %(heading)s), 'A') || to_tsvector('english', %(text)s),
-  %(encoder)s, %(embedding)s::vector, %(tokens)s, %(token_ends)s
-);
+-- Its vector and its words follow.
+insert into passages (passage_id, document_id, ordinal, heading, sentences, tokens, token_ends)
+values (%(passage_id)s, %(document_id)s, %(ordinal)s, %(heading)s, %(sentences)s, %(tokens)s, %(token_ends)s);
+
+-- name: put_vectors
+-- One for each passage.
+insert into passage_vectors (passage_id, embedding)
+select passage_id, embedding::halfvec from unnest(%(ids)s::bigint[], %(embeddings)s::text[]) as made (passage_id, embedding);
+
+-- name: put_words
+-- BM25's share of each word. Words of title and heading count for more; passages are cut to like lengths, so that the
+-- average is a constant here and no passage's weights change when others come.
+insert into postings (word, passage_id, weight)
+select lexeme, passage_id,
+       times * (%(k1)s + 1) / (times + %(k1)s * (1 - %(b)s + %(b)s * sum(times) over (partition by passage_id) / %(average)s))
+from (
+  select passage_id, lexeme, sum(counted) as times
+  from (
+    select passage_id, lexeme, cardinality(positions)::float8 as counted
+    from unnest(%(ids)s::bigint[], %(texts)s::text[]) as said (passage_id, text)
+    cross join unnest(to_tsvector('english', text)) as word
+    union all
+    select passage_id, lexeme, cardinality(positions) * %(title_weight)s::float8
+    from unnest(%(ids)s::bigint[], %(titles)s::text[]) as titled (passage_id, title)
+    cross join unnest(to_tsvector('english', title)) as word
+  ) as every_word
+  group by passage_id, lexeme
+) as counted_words;
+
+-- name: remove_document
+-- With all that was made of it.
+delete from documents where document_id = %(document_id)s;
+
+-- name: clear_documents
+-- All of them, at once.
+truncate documents, passages, passage_vectors, postings;
+
+-- name: library_now
+-- The passages there are, and those that word_counts knows.
+select count(*) as passages, coalesce(max(passage_id), 0) as last,
+       (select counted_passages from library) as counted_passages, (select counted_last from library) as counted_last
+from passages;
 
 -- name: lock_word_counts
 -- One refresh at a time; searches read on.
@@ -95,4 +149,8 @@ delete from word_counts;
 
 -- name: count_words
 -- Counts every word's passages anew.
-insert into word_counts (word, passages) select word, ndoc from ts_stat('select words from passages');
+insert into word_counts (word, passages) select word, count(*) from postings group by word;
+
+-- name: remember_count
+-- What has been counted.
+update library set counted_passages = %(passages)s, counted_last = %(last)s;

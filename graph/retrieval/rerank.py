@@ -16,14 +16,14 @@ from psycopg_pool import AsyncConnectionPool
 
 from graph.retrieval.embed import Embedder, Encoded, Vectors, unit
 from graph.retrieval.queries import query
-from graph.retrieval.wordpiece import END, START, vocabulary
+from graph.retrieval.tokens import project, silent_pieces, unpack
+from graph.retrieval.wordpiece import vocabulary
 
 logger = logging.getLogger(__name__)
 SOURCES = 6
-MAXSIM_WEIGHT = 0.3  # the rest is the passage's cosine
+MAXSIM_WEIGHT = 0.5  # the rest is the cosine of the whole passage
 COMMON_WORD_WEIGHT = 0.3
 TIMEOUT_SECONDS = 2
-STEPS = 150  # of a stored token vector's component: it lies within ±0.85, and a byte holds ±127 steps
 DEGRADED = "The sources are in the order of the search: reranking failed."
 COMMON_WORDS = (
     *("what", "when", "how", "is", "are", "be", "do", "does", "can", "should", "the", "a", "an", "of", "to", "for"),
@@ -84,35 +84,46 @@ class Reranker:
             return {(row["document_id"], row["ordinal"]): row for row in await cursor.fetchall()}
 
 
-def rank(question: Encoded, passages: list[dict[str, Any]], rows: dict[tuple[str, int], dict[str, Any]]) -> Ranked:
+class Question(NamedTuple):
+    """Reduced as the passages are: a row for each piece, how much each counts, and the whole as one vector."""
+
+    tokens: Vectors
+    weights: Vectors
+    vector: Vectors
+
+
+def asked(encoded: Encoded) -> Question:
+    return Question(project(encoded.tokens), piece_weights(encoded.ids), project(encoded.vector))
+
+
+def rank(encoded: Encoded, passages: list[dict[str, Any]], rows: dict[tuple[str, int], dict[str, Any]]) -> Ranked:
     """A passage that was deleted since the search is left out."""
     there = [(p, rows[key]) for p in passages if (key := (p["document_id"], p["ordinal"])) in rows]
-    weights = piece_weights(question.ids)
-    compared = [compare(question, weights, passage, row) for passage, row in there]
+    question = asked(encoded)
+    compared = [compare(question, passage, row) for passage, row in there]
     best = sorted(compared, key=lambda one: -one.score)[:SOURCES]
     evidence = [
         {"source": number, "order": order, "text": text, "score": round(score, 4)}
         for number, one in enumerate(best, start=1)
-        for order, (text, score) in enumerate(
-            zip(one.row["sentences"], sentence_scores(question, weights, one), strict=True)
-        )
+        for order, (text, score) in enumerate(zip(one.row["sentences"], sentence_scores(question, one), strict=True))
     ]
     sources = [_source(one.passage, one.score) for one in best]
     return Ranked(sources, evidence, _fit(best[0], evidence) if best else None)
 
 
-def compare(question: Encoded, weights: Vectors, passage: dict[str, Any], row: dict[str, Any]) -> Compared:
+def compare(question: Question, passage: dict[str, Any], row: dict[str, Any]) -> Compared:
     """Each piece of the question finds its nearest piece in the passage."""
     tokens = unpack(row["tokens"])
     likeness = tokens @ question.tokens.T
-    return Compared(passage, row, tokens, likeness, float(likeness.max(axis=0) @ weights))
+    return Compared(passage, row, tokens, likeness, float(likeness.max(axis=0) @ question.weights))
 
 
-def sentence_scores(question: Encoded, weights: Vectors, one: Compared) -> list[float]:
+def sentence_scores(question: Question, one: Compared) -> list[float]:
     """Compared as a whole, the mean of its pieces as the passage's context made them, and piece by piece."""
     spans = [slice(start, end) for start, end in pairwise(one.row["token_ends"])]
     return [
-        float(unit(one.tokens[span].mean(axis=0)) @ question.vector + one.likeness[span].max(axis=0) @ weights) / 2
+        float(unit(one.tokens[span].mean(axis=0)) @ question.vector + one.likeness[span].max(axis=0) @ question.weights)
+        / 2
         if span.stop > span.start
         else 0.0
         for span in spans
@@ -135,7 +146,7 @@ def _source(passage: dict[str, Any], score: float) -> dict[str, Any]:
 
 def piece_weights(ids: Sequence[int]) -> Vectors:
     """How much each piece of a question counts, 1 in all; marks and punctuation count nothing, unless that is all."""
-    silent, common = _light_pieces()
+    silent, common = silent_pieces(), _common_pieces()
     weights = np.array([0 if i in silent else COMMON_WORD_WEIGHT if i in common else 1 for i in ids], dtype=np.float32)
     if not weights.any():
         weights[:] = 1
@@ -144,17 +155,5 @@ def piece_weights(ids: Sequence[int]) -> Vectors:
 
 
 @cache
-def _light_pieces() -> tuple[frozenset[int], frozenset[int]]:
-    known = vocabulary()
-    silent = {number for piece, number in known.items() if piece in (START, END) or not any(map(str.isalnum, piece))}
-    return frozenset(silent), frozenset(known[word] for word in COMMON_WORDS)
-
-
-def pack(tokens: Vectors) -> bytes:
-    """A byte a component, for the table."""
-    return np.clip(np.rint(tokens * STEPS), -127, 127).astype(np.int8).tobytes()
-
-
-def unpack(packed: bytes) -> Vectors:
-    steps = np.frombuffer(packed, dtype=np.int8).reshape(-1, Embedder.dimensions)
-    return steps.astype(np.float32) / np.float32(STEPS)
+def _common_pieces() -> frozenset[int]:
+    return frozenset(vocabulary()[word] for word in COMMON_WORDS)

@@ -3,7 +3,9 @@
 import re
 from typing import Any, NamedTuple
 
-from psycopg.rows import dict_row
+from psycopg import AsyncCursor
+from psycopg.rows import DictRow, dict_row
+from psycopg.sql import SQL, Literal
 from psycopg_pool import AsyncConnectionPool
 
 from graph.retrieval.embed import Embedder, Vectors
@@ -11,7 +13,8 @@ from graph.retrieval.queries import query
 
 CANDIDATES = 24
 LEG = 40
-RARE_WORDS = 6
+EF_SEARCH = 100
+RARE_WORDS = 12
 DENSE_WEIGHT = 1.0
 LEXICAL_WEIGHT = 0.5
 RANK_CONSTANT = 60
@@ -25,7 +28,7 @@ class ForeignEncoder(Exception):
     def __init__(self, there: str, here: str) -> None:
         super().__init__(
             f"the passages here were encoded by {there}, not by {here}: "
-            "set PULSELINE_EMBEDDINGS back, or delete all documents and ingest them again"
+            "set PULSELINE_EMBEDDINGS back, or remove all documents and ingest them again"
         )
 
 
@@ -41,32 +44,40 @@ class Search:
 
     def __init__(self, pool: AsyncConnectionPool[Any], embedder: Embedder) -> None:
         self._pool, self._embedder = pool, embedder
-        self._encoder_checked = False
+        self._dimensions: int | None = None
 
     async def __call__(self, question: str) -> Found:
-        encoded = await self._embedder.encode_question(question)
+        question = question.replace("\x00", " ")
+        vector = await self._embedder.embed_question(question)
         parameters = {
-            "question": question.replace("\x00", " "),
-            "vector": literal(encoded.vector),
+            "question": question,
+            "vector": literal(vector),
             "leg": LEG,
             "rare_words": RARE_WORDS,
             "dense_weight": DENSE_WEIGHT,
             "lexical_weight": LEXICAL_WEIGHT,
             "rank_constant": RANK_CONSTANT,
         }
-        async with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            if not self._encoder_checked:
-                await cursor.execute(query("encoder"))
-                self._encoder_checked = self._check(await cursor.fetchone())
-            await cursor.execute(query("search"), parameters)
+        async with (
+            self._pool.connection() as connection,
+            connection.transaction(),
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            dimensions = await self._check(cursor, vector.size)
+            await cursor.execute(query("widen_hnsw"), {"ef_search": str(EF_SEARCH)})
+            await cursor.execute(SQL(query("search")).format(dimensions=Literal(dimensions)), parameters)
             rows = await cursor.fetchall()
         return Found(without_duplicates([_passage(row) for row in rows])[:CANDIDATES])
 
-    def _check(self, encoder: dict[str, Any] | None) -> bool:
-        """Whether it is known now that there is one encoder, this one; before the first ingest it is not."""
-        if encoder is not None and encoder["name"] != self._embedder.name:
-            raise ForeignEncoder(encoder["name"], self._embedder.name)
-        return encoder is not None
+    async def _check(self, cursor: AsyncCursor[DictRow], dimensions: int) -> int:
+        """Asked until it is known that there is one encoder, this one; before the first ingest there is none."""
+        if self._dimensions is None:
+            await cursor.execute(query("encoder"))
+            there = await cursor.fetchone()
+            if there is not None and (there["encoder"], there["dimensions"]) != (self._embedder.name, dimensions):
+                raise ForeignEncoder(there["encoder"], self._embedder.name)
+            self._dimensions = dimensions if there is not None else None
+        return dimensions
 
 
 def _passage(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,24 @@
 """Documents into a real Postgres, and what comes out of it for a question. The encoder is the real one."""
 
 import asyncio
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from langchain_core.embeddings import DeterministicFakeEmbedding
 
 from graph.builder import build_graph, open_parts
 from graph.eventlog.log import Pool, open_pool
 from graph.rag_agent import NOTHING_THERE
-from graph.retrieval.embed import Embedder, Encoded
-from graph.retrieval.ingest import STARTER, Report, ingest
+from graph.retrieval.embed import Embedder, Encoded, ProviderEmbedder
+from graph.retrieval.ingest import STARTER, Report, clear, ingest, remove
 from graph.retrieval.rerank import DEGRADED, SOURCES, Reranker
 from graph.retrieval.search import ForeignEncoder, Search
 from graph.state import turn_input
@@ -81,6 +87,18 @@ async def stored(pool: Pool) -> dict[str, int]:
         return {row["document_id"]: row["count"] for row in await rows.fetchall()}
 
 
+async def words(pool: Pool, word: str | None = None) -> int:
+    """In how many passages the word, or the most frequent one, is known to stand."""
+    async with pool.connection() as connection:
+        counts = await connection.execute(
+            "select coalesce(max(passages), 0) as most from word_counts where %s::text is null or word = %s",
+            [word, word],
+        )
+        row = await counts.fetchone()
+    assert row is not None
+    return int(row["most"])
+
+
 async def test_what_has_not_changed_is_not_encoded_again(pool: Pool, folder: Path) -> None:
     counting = Counting()
     first = await put(folder, pool, counting)
@@ -107,27 +125,100 @@ async def test_a_bad_file_is_named_and_the_rest_is_read(pool: Pool, folder: Path
     (folder / "picture.png").write_bytes(b"png")
     report = await put(folder, pool, embedder)
     assert report.stored == 2
-    assert [(skipped.path.name, skipped.reason) for skipped in report.skipped] == [
+    assert [(Path(skipped.name).name, skipped.reason) for skipped in report.skipped] == [
         ("broken.md", "no UTF-8 text"),
-        ("twin.md", "another file here has the id 'gout' too"),
+        ("twin.md", "the id 'gout' was here before"),
     ]
 
 
-async def test_progress_counts_up_to_all(pool: Pool, folder: Path, embedder: Embedder) -> None:
+async def test_progress_counts_up_to_all_bytes(pool: Pool, tmp_path: Path, embedder: Embedder) -> None:
+    for number in range(70):
+        (tmp_path / f"note-{number:02}.txt").write_text("Tea is hot.")
     seen: list[tuple[int, int]] = []
-    await ingest([folder], pool=pool, embedder=embedder, progress=lambda done, total: seen.append((done, total)))
-    assert seen[0] == (0, 2)
-    assert seen[-1] == (2, 2)
+    await ingest([tmp_path], pool=pool, embedder=embedder, progress=lambda done, total: seen.append((done, total)))
+    total = 70 * len("Tea is hot.")
+    assert 0 < seen[0][0] < total
+    assert sorted(seen) == seen
+    assert seen[-1] == (total, total)
+
+
+async def test_a_killed_ingest_goes_on_where_it_was(
+    database_url: str, pool: Pool, tmp_path: Path, embedder: Embedder
+) -> None:
+    """Another transaction holds document 300, so that the ingest is killed while it waits in the middle."""
+    notes = [{"id": f"note-{n}", "text": f"Tea number {n} is hot."} for n in range(400)]
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "notes.jsonl").write_text("\n".join(json.dumps(note) for note in notes[:1]))
+    await put(folder, pool, embedder)
+    (folder / "notes.jsonl").write_text("\n".join(map(json.dumps, notes)))
+    async with await psycopg.AsyncConnection.connect(database_url) as rival:
+        await rival.execute(
+            "insert into documents (document_id, title, content_hash, encoder) values ('note-300', '', '', %s)",
+            [embedder.name],
+        )
+        environment = {**os.environ, "DATABASE_URL": database_url, "PULSELINE_HOME": str(tmp_path / "home")}
+        command = [sys.executable, "-m", "functions", "ingest", str(folder)]
+        with (tmp_path / "said").open("wb") as said:
+            process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+            try:
+                while not await waits_for_a_lock(pool):
+                    assert process.poll() is None, (tmp_path / "said").read_text()
+            finally:
+                process.kill()
+                process.wait()
+        await rival.rollback()
+    there = await stored(pool)
+    assert 200 < len(there) < 300
+    counting = Counting()
+    again = await put(folder, pool, counting)
+    assert (again.stored, again.unchanged) == (400 - len(there), len(there))
+    assert counting.encoded == again.stored
+    assert len(await stored(pool)) == 400
+    assert await words(pool, "tea") == 400
+
+
+async def waits_for_a_lock(pool: Pool) -> bool:
+    async with pool.connection() as connection:
+        waiting = await connection.execute(
+            "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        )
+        return await waiting.fetchone() is not None
+
+
+async def test_an_ingest_that_was_killed_before_it_counted_is_counted_by_the_next(
+    pool: Pool, folder: Path, embedder: Embedder
+) -> None:
+    await put(folder, pool, embedder)
+    async with pool.connection() as connection:
+        await connection.execute("delete from word_counts")
+        await connection.execute("update library set counted_passages = 0, counted_last = 0")
+    assert (await put(folder, pool, embedder)).unchanged == 2
+    assert await words(pool) > 0
+
+
+async def test_a_removed_document_takes_all_that_was_made_of_it_along(
+    pool: Pool, folder: Path, embedder: Embedder
+) -> None:
+    await put(folder, pool, embedder)
+    before = await stored(pool)
+    assert await remove(["gout", "none"], pool=pool) == ["none"]
+    assert await stored(pool) == {"eczema": before["eczema"]}
+    async with pool.connection() as connection:
+        for table in ("passage_vectors", "postings"):
+            left = await connection.execute(f"select count(distinct passage_id) as passages from {table}".encode())
+            row = await left.fetchone()
+            assert row is not None
+            assert row["passages"] == before["eczema"], table
+    assert not any(p["document_id"] == "gout" for p in (await Search(pool, embedder)("gout")).passages)
+    assert await words(pool, "gout") == 0
 
 
 async def test_two_ingests_at_once_leave_each_passage_once(pool: Pool, folder: Path, embedder: Embedder) -> None:
     await asyncio.gather(put(folder, pool, embedder), put(folder, pool, embedder))
     again = await put(folder, pool, embedder)
     assert again.unchanged == 2
-    async with pool.connection() as connection:
-        row = await (await connection.execute("select max(passages) from word_counts")).fetchone()
-    assert row is not None
-    assert row["max"] <= sum((await stored(pool)).values())
+    assert 0 < await words(pool) <= sum((await stored(pool)).values())
 
 
 async def test_vectors_of_two_encoders_are_never_mixed(pool: Pool, folder: Path, embedder: Embedder) -> None:
@@ -139,6 +230,23 @@ async def test_vectors_of_two_encoders_are_never_mixed(pool: Pool, folder: Path,
         await put(folder, pool, Other())
     with pytest.raises(ForeignEncoder):
         await Search(pool, Other())("What is gout?")
+    await clear(pool=pool)
+    assert (await put(folder, pool, Other())).stored == 2
+    assert (await Search(pool, Other())("What is gout?")).passages
+
+
+async def test_embeddings_of_a_provider_have_their_own_dimension(pool: Pool, folder: Path, embedder: Embedder) -> None:
+    provided = ProviderEmbedder("fake:wide", DeterministicFakeEmbedding(size=1000))
+    await put(folder, pool, provided)
+    async with pool.connection() as connection:
+        row = await (await connection.execute("select encoder, dimensions from library")).fetchone()
+    assert row == {"encoder": "fake:wide", "dimensions": 1000}
+    question = "What are the symptoms of gout?"
+    ranked = await Reranker(pool, provided)(question, (await Search(pool, provided)(question)).passages)
+    assert ranked.degraded is None
+    assert ranked.sources[0]["id"].startswith("gout#")
+    with pytest.raises(ForeignEncoder):
+        await put(folder, pool, ProviderEmbedder("fake:wide", DeterministicFakeEmbedding(size=500)))
 
 
 async def test_a_copy_of_an_article_is_found_once(pool: Pool, folder: Path, embedder: Embedder) -> None:
