@@ -267,7 +267,10 @@ class Log:
 
     async def prune(self, age_seconds: float, limit: int) -> int:
         """Removes the tokens of up to `limit` turns that ended longer ago than that; gives how many turns."""
-        return int((await self._rows("prune", age_seconds=age_seconds, limit=limit))[0]["count"])
+        turns = await self._rows("prunable", age_seconds=age_seconds, limit=limit)
+        async with self._transaction(pipeline=True) as connection:
+            pruned = [await connection.execute(query("prune"), turn) for turn in turns]
+        return sum(result.rowcount for result in pruned)
 
     async def secret(self, name: str, fresh: str) -> str:
         """The secret that all replicas share; `fresh` becomes it when there is none yet."""

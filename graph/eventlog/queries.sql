@@ -78,16 +78,18 @@ select c.attempt, c.first_seq, coalesce((select seq from r), last.seq) + 1 as ne
 
 -- name: append
 -- GROUP COMMIT of all turns of the process: one INSERT, fenced by the join on attempt and status, locks in key order.
--- A turn comes as (session_id, turn_id, attempt, ends); ends is empty or the status that its last event brings.
+-- A turn comes as (session_id, turn_id, attempt, ends, last_seq); the last two are empty, or the status that its last
+-- event brings and that event's seq.
 -- A turn without events only fences the batch's checkpoint statements. Returns the n (from 1) that were accepted; of the
 -- others no row was written. Arrays travel as joined strings (cheaper in the client than arrays, measured); JSON text
 -- holds no raw control characters, so that U+001E can part it.
 with batch as (
   select * from unnest(string_to_array(%(sessions)s, ',')::uuid[], string_to_array(%(turns)s, ',')::uuid[],
-                       string_to_array(%(attempts)s, ',')::int[], string_to_array(%(ends)s, ',', ''))
-         with ordinality as b (session_id, turn_id, attempt, ends, n)),
+                       string_to_array(%(attempts)s, ',')::int[], string_to_array(%(ends)s, ',', ''),
+                       string_to_array(%(last_seqs)s, ',', '')::bigint[])
+         with ordinality as b (session_id, turn_id, attempt, ends, last_seq, n)),
 held as materialized (
-  select b.n, b.session_id, b.turn_id, b.attempt, b.ends
+  select b.n, b.session_id, b.turn_id, b.attempt, b.ends, b.last_seq
     from batch b join turns t on t.session_id = b.session_id and t.turn_id = b.turn_id
    where t.attempt = b.attempt and t.status = 'running'
    order by b.session_id, b.turn_id
@@ -99,18 +101,17 @@ ins as (
   insert into events (session_id, seq, turn_id, attempt, type, data)
   select h.session_id, r.seq, h.turn_id, h.attempt, r.type, r.data::json from held h join added r on r.n = h.n),
 fin as (
-  update turns t set status = h.ends, lease_until = null, ended_at = now(),
-         last_seq = (select max(r.seq) from added r where r.n = h.n)
+  update turns t set status = h.ends, lease_until = null, ended_at = now(), last_seq = h.last_seq
     from held h where h.ends is not null and t.session_id = h.session_id and t.turn_id = h.turn_id)
 select n from held;
 
 -- name: guard
 -- In the same flight, before checkpoint statements: 22012 (division by zero) unless all of these turns are held.
-select 1 / (count(*) = %(count)s)::int from turns t
-  join unnest(string_to_array(%(sessions)s, ',')::uuid[], string_to_array(%(turns)s, ',')::uuid[],
-              string_to_array(%(attempts)s, ',')::int[]) as b (session_id, turn_id, attempt)
-    on t.session_id = b.session_id and t.turn_id = b.turn_id
- where t.attempt = b.attempt and (t.status = 'running' or t.ended_at = now());
+-- A turn that this batch ends is held too. Each is looked up by its key: a join would be planned over all turns.
+select 1 / bool_and((select t.attempt = b.attempt and (t.status = 'running' or t.ended_at = now())
+                       from turns t where t.session_id = b.session_id and t.turn_id = b.turn_id) is true)::int
+  from unnest(string_to_array(%(sessions)s, ',')::uuid[], string_to_array(%(turns)s, ',')::uuid[],
+              string_to_array(%(attempts)s, ',')::int[]) as b (session_id, turn_id, attempt);
 
 -- name: committed
 -- After a lost answer: did this row of ours land? A turn's rows of a batch are all there or none.
@@ -196,18 +197,25 @@ select e.seq, e.turn_id, e.attempt, e.type, e.data::text
  where e.session_id = %(session_id)s and (e.type <> 'token' or t.status in ('queued', 'running'))
  order by e.seq;
 
+-- name: prunable
+-- PRUNE 1/2. A plain read, no lock, may be stale: prune decides. The oldest, of which those that are old enough.
+select session_id, turn_id from (
+  select session_id, turn_id, ended_at from turns where ended_at is not null and pruned_at is null
+   order by ended_at limit %(limit)s) oldest
+ where ended_at < now() - make_interval(secs => %(age_seconds)s);
+
 -- name: prune
--- All tokens of a turn go in one statement, a batch of turns at a time. Never the first or the last event.
-with t as (
-  select session_id, turn_id, first_seq, last_seq from turns
-   where ended_at < now() - make_interval(secs => %(age_seconds)s) and pruned_at is null
-   order by ended_at limit %(limit)s for no key update skip locked),
+-- PRUNE 2/2. All tokens of a turn go in one statement; never its first or last event. By its key, so that whatever is
+-- known of the tables' values only the turn's own rows are read.
+with t as materialized (
+  select first_seq, last_seq from turns
+   where session_id = %(session_id)s and turn_id = %(turn_id)s and ended_at is not null and pruned_at is null
+     for no key update skip locked),
 d as (
   delete from events e using t
-   where e.session_id = t.session_id and e.seq > t.first_seq and e.seq < t.last_seq and e.type = 'token'),
-u as (
-  update turns set pruned_at = now() from t where turns.session_id = t.session_id and turns.turn_id = t.turn_id)
-select count(*) from t;
+   where e.session_id = %(session_id)s and e.seq > t.first_seq and e.seq < t.last_seq and e.type = 'token')
+update turns set pruned_at = now()
+ where session_id = %(session_id)s and turn_id = %(turn_id)s and exists (select 1 from t);
 
 -- name: session_head
 -- What a session has beside its log: the title, and the owner's judgements by turn.

@@ -259,8 +259,7 @@ class Writer:
         self, connection: AsyncConnection[Any], parts: list[_Part], append: dict[str, Any]
     ) -> set[int]:
         """BEGIN … COMMIT in one pipelined flight: no decision in between, so the turns' locks last one round trip."""
-        guarded = [part.turn for part in parts if part.jobs]
-        guard = {**_turns(guarded), "count": len(guarded)}
+        guard = _turns([part.turn for part in parts if part.jobs])
         try:
             async with connection.pipeline(), connection.cursor() as cursor:
                 await connection.execute("begin isolation level read committed")
@@ -357,6 +356,7 @@ def _parameters(parts: Sequence[_Part]) -> dict[str, Any]:
     return {
         **_turns([part.turn for part in parts]),
         "ends": ",".join(part.ends for part in parts),
+        "last_seqs": ",".join(str(part.rows[-1].seq) if part.ends else "" for part in parts),
         "row_turns": ",".join(str(n) for n, _ in numbered),
         "seqs": ",".join(str(row.seq) for _, row in numbered),
         "types": ",".join(row.type for _, row in numbered),

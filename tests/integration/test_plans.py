@@ -1,0 +1,235 @@
+"""The hot statements on 5 million events: they read what they need by an index, however large the tables are.
+
+Before and after ANALYZE; planned for their values and, as prepared statements come to be, once for all values.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import ClientCursor, Connection
+
+from graph.eventlog.events import Event
+from graph.eventlog.queries import query
+from graph.eventlog.writer import HeldTurn, _parameters, _Part, _turns
+from tests.conftest import Say
+
+SESSIONS, TURNS_A_SESSION, EVENTS_A_TURN = 10_000, 5, 100
+STREAMING, LOST, QUEUED = 500, 20, 20  # sessions whose turn runs, whose lease ran out, whose turn waits
+STREAMED = 50  # events of such a turn so far
+AT_ONCE = 100  # sessions that were answered at the same time: their rows lie mixed in the table
+SIZES = {
+    "sessions": SESSIONS,
+    "turns": TURNS_A_SESSION,
+    "events": EVENTS_A_TURN,
+    "streaming": SESSIONS + STREAMING,
+    "lost": SESSIONS + STREAMING + LOST,
+    "all": SESSIONS + STREAMING + LOST + QUEUED,
+    "streamed": STREAMED,
+    "at_once": AT_ONCE,
+}
+# The indexes of so many events are made faster at the end than row by row.
+LOAD = """
+set synchronous_commit = off;
+set maintenance_work_mem = '256MB';
+set join_collapse_limit = 1;
+alter table events set (autovacuum_enabled = off);
+alter table turns set (autovacuum_enabled = off);
+alter table sessions set (autovacuum_enabled = off);
+alter table events drop constraint events_pkey;
+drop index events_one_end;
+
+insert into sessions (session_id, owner)
+select md5('session ' || s)::uuid, 'anonymous:owner ' || s %% 500 from generate_series(1, %(all)s) s;
+
+insert into turns (session_id, turn_id, request_id, status, attempt, first_seq, last_seq, created_at, ended_at)
+select md5('session ' || s)::uuid, md5('turn ' || s || ' ' || t)::uuid, t, 'done', 1,
+       1 + (t - 1) * %(events)s, t * %(events)s, ended - interval '1 minute', ended
+  from generate_series(1, %(turns)s) t cross join generate_series(1, %(sessions)s) s
+ cross join lateral (select now() - interval '9 days' + (t * %(sessions)s + s) * interval '1 second' as ended) e;
+
+create temporary table answered as
+select t, array_agg(md5('session ' || s)::uuid) as sessions, array_agg(md5('turn ' || s || ' ' || t)::uuid) as turns
+  from generate_series(1, %(turns)s) t cross join generate_series(1, %(sessions)s / %(at_once)s) part
+ cross join lateral generate_series((part - 1) * %(at_once)s + 1, part * %(at_once)s) s group by t, part;
+
+insert into events (session_id, seq, turn_id, attempt, type, data)
+select e.session_id, (a.t - 1) * %(events)s + n, e.turn_id, 1,
+       case n when 1 then 'turn_started' when %(events)s then 'done' else 'token' end,
+       '{"content":"iron helps ","timestamp":"2026-11-24T10:00:00.000Z"}'
+  from answered a cross join generate_series(1, %(events)s) n
+ cross join lateral unnest(a.sessions, a.turns) as e (session_id, turn_id);
+
+insert into turns (session_id, turn_id, request_id, status, attempt, worker, lease_until, first_seq)
+select md5('session ' || s)::uuid, md5('turn ' || s || ' 1')::uuid, 1,
+       case when s <= %(lost)s then 'running' else 'queued' end, 1, 'worker',
+       case when s <= %(streaming)s then now() + interval '1 hour' when s <= %(lost)s then now() end, 1
+  from generate_series(%(sessions)s + 1, %(all)s) s;
+
+insert into events (session_id, seq, turn_id, attempt, type, data)
+select session_id, n, turn_id, 1, case n when 1 then 'turn_started' else 'token' end, '{"content":"iron "}'
+  from turns cross join generate_series(1, %(streamed)s) n where ended_at is null and (status = 'running' or n = 1);
+
+create unique index events_one_end on events (session_id, turn_id) where type in ('done', 'cancelled', 'error');
+alter table events add primary key (session_id, seq);
+"""
+
+
+class Hot(NamedTuple):
+    """A statement, its values, how many rows it gives, and the most pages and rows that it may touch for that: limits
+    that do not grow with the tables."""
+
+    name: str
+    values: dict[str, Any]
+    gives: int
+    pages: int
+    rows: int
+    of: str = ""
+
+
+Turn = tuple[UUID, UUID]
+
+
+def _batch(turns: list[Turn], events_a_turn: int, ending: int = 0) -> dict[str, str]:
+    """What the writer sends: the first `ending` turns come to their end."""
+    parts = []
+    for n, (session_id, turn_id) in enumerate(turns):
+        turn = HeldTurn(session_id, turn_id, 1, STREAMED + 1)
+        types = ["token"] * (events_a_turn - 1) + ["done" if n < ending else "token"]
+        rows = [Event(session_id, STREAMED + 1 + m, turn_id, 1, kind, "{}") for m, kind in enumerate(types)]
+        parts.append(_Part(turn, rows, [], []))
+    return _parameters(parts)
+
+
+def _held(turns: list[Turn]) -> list[HeldTurn]:
+    return [HeldTurn(session_id, turn_id, 1, 1) for session_id, turn_id in turns]
+
+
+def _hot(running: list[Turn], queued: Turn, ended: Turn, owner: str) -> list[Hot]:
+    """Pages: three or four for a key, the row's own, and for a written row those of its new version and its keys."""
+    sessions = [session_id for session_id, _ in running]
+    attempts = [1] * len(running)
+    one = {"session_id": running[0][0], "turn_id": running[0][1], "attempt": 1}
+    waits = {"session_id": queued[0], "turn_id": queued[1], "attempt": 1}
+    over = {"session_id": ended[0], "turn_id": ended[1]}
+    asked = {"owner": owner, "session_id": ended[0], "turn_id": UUID(int=1), "request_id": "new", "replaces": None}
+    takes = {"worker": "w", "lease_seconds": 6, "reason": "worker_lost"}
+    leases = {"sessions": sessions, "turns": [turn_id for _, turn_id in running], "attempts": attempts}
+    end = {"status": "cancelled", "data": "{}", "attempt": None}
+    current, behind = [STREAMED] * len(running), [STREAMED - 2] * len(running)
+    return [
+        Hot("append", _batch(running, 2), 500, 16_000, 12_000, "2 events of each of 500 turns"),
+        Hot("append", _batch(running[:100], 10, ending=100), 100, 12_000, 12_000, "10 events of 100 turns that end"),
+        Hot("append", _batch(running[:1], 1), 1, 60, 1200, "one event"),
+        Hot("guard", _turns(_held(running)), 1, 4000, 2000),
+        Hot("renew", {**leases, **takes}, 500, 20_000, 8000),
+        Hot("committed", {**one, "seq": STREAMED}, 1, 20, 10),
+        Hot("candidates", {"limit": 500}, LOST + QUEUED, 100, 2000),
+        Hot("lock_turn", one, 1, 20, 10),
+        Hot("claim", {**waits, **takes}, 1, 100, 100),
+        Hot("end_by_anyone", {**one, **end}, 1, 300, 500, "with 49 tokens"),
+        Hot("turn_to_cancel", {**one, "turn_id": None}, 1, 20, 20),
+        Hot("start_turn", asked, 0, 60, 50),
+        Hot("start_result", asked, 0, 60, 50),
+        Hot("tail_gate", {"session_id": ended[0], "owner": owner}, 1, 20, 20),
+        Hot("tail", {"sessions": sessions, "after": current, "limit": 256}, 0, 4000, 4000, "of 500, nothing new"),
+        Hot("tail", {"sessions": sessions, "after": behind, "limit": 256}, 1000, 6000, 12_000, "of 500, 2 new of each"),
+        Hot("tail", {"sessions": [ended[0]], "after": [0], "limit": 256}, 256, 1000, 4000, "of one, a page"),
+        Hot("snapshot", {"session_id": ended[0]}, 2 * TURNS_A_SESSION, 1000, 3000, "of 500 events"),
+        Hot("snapshot", one, STREAMED, 150, 400, "of a running turn"),
+        Hot("prunable", {"age_seconds": 3600, "limit": 100}, 100, 200, 500),
+        Hot("prune", over, 0, 500, 500, "of 98 tokens"),
+        Hot("erase_rows", over, 0, 4000, 3000, "of 500 events"),
+    ]
+
+
+def _explained(connection: Connection[Any], hot: Hot, plan: str) -> dict[str, Any]:
+    """Runs it as a prepared statement, and takes back what it did."""
+    names: list[str] = []
+
+    def numbered(found: re.Match[str]) -> str:
+        if found[1] not in names:
+            names.append(found[1])
+        return f"${names.index(found[1]) + 1}"
+
+    statement = re.sub(r"%\((\w+)\)s", numbered, query(hot.name))
+    values = ", ".join(["%s"] * len(names))
+    with connection.transaction(force_rollback=True):
+        connection.execute(f"set local plan_cache_mode = force_{plan}_plan".encode())
+        connection.execute(f"prepare hot as {statement}".encode())
+        explain = f"explain (analyze, buffers, format json) execute hot({values})"
+        row = connection.execute(explain.encode(), [hot.values[name] for name in names]).fetchone()
+        connection.execute("deallocate hot")
+    assert row is not None
+    root: dict[str, Any] = row[0][0]["Plan"]
+    return root
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", []):
+        yield from _nodes(child)
+
+
+def _pages(root: dict[str, Any]) -> int:
+    """Of the statement, and of the writing parts of its WITH, which run after it and are not counted in it."""
+    writing = [node for node in _nodes(root) if node["Node Type"] == "ModifyTable" and node is not root]
+    return sum(node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in (root, *writing))
+
+
+def _rows(root: dict[str, Any]) -> float:
+    """What all parts of the plan gave or threw away: a join of everything with everything shows here."""
+    removed = ("Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck")
+    each = ((node["Actual Loops"], node["Actual Rows"] + sum(node.get(n, 0) for n in removed)) for node in _nodes(root))
+    return float(sum(loops * rows for loops, rows in each))
+
+
+def _broken(connection: Connection[Any], statements: list[Hot], when: str) -> list[str]:
+    broken = []
+    for hot in statements:
+        for plan in ("custom", "generic"):
+            root = _explained(connection, hot, plan)
+            scanned = {node["Relation Name"] for node in _nodes(root) if node["Node Type"] == "Seq Scan"}
+            assert root["Actual Rows"] == hot.gives, f"{hot.name} {hot.of} gives {root['Actual Rows']}"
+            pages, rows = _pages(root), _rows(root)
+            if scanned or pages > hot.pages or rows > hot.rows:
+                found = (
+                    f"{pages} pages (limit {hot.pages}), {rows:.0f} rows ({hot.rows}), all of {scanned or 'nothing'}"
+                )
+                broken.append(f"{hot.name} {hot.of}, {plan} plan, {when}: {found}\n{json.dumps(root)}")
+    return broken
+
+
+@pytest.mark.timeout(240)
+def test_hot_statements_touch_no_more_on_five_million_events(database_url: str, say: Say) -> None:
+    with psycopg.connect(database_url, autocommit=True, cursor_factory=ClientCursor) as connection:
+        began = time.monotonic()
+        connection.execute(LOAD, SIZES)
+        took = time.monotonic() - began
+        events = connection.execute("select count(*) from events").fetchone()
+        assert events is not None
+        assert events[0] >= SESSIONS * TURNS_A_SESSION * EVENTS_A_TURN == 5_000_000
+        turns: dict[str, list[Turn]] = {
+            kind: connection.execute(
+                f"select session_id, turn_id from turns where {which} limit 500".encode()
+            ).fetchall()
+            for kind, which in (
+                ("running", "lease_until > now()"),
+                ("queued", "status = 'queued'"),
+                ("ended", "first_seq = 201"),
+            )
+        }
+        ended = turns["ended"][0]
+        owner = connection.execute("select owner from sessions where session_id = %s", ended[:1]).fetchone()
+        assert owner is not None
+        statements = _hot(turns["running"], turns["queued"][0], ended, owner[0])
+        broken = _broken(connection, statements, "before ANALYZE")
+        connection.execute("analyze sessions, turns, events")
+        broken += _broken(connection, statements, "after ANALYZE")
+    assert not broken, "\n".join(broken)
+    say(f"plans: {len(statements)} statements on {events[0]:,} events, which took {took:.0f} s to load")
