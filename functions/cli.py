@@ -271,12 +271,15 @@ def cancel(session: UUID, turn: UUID | None, reason: Literal["error", "timeout"]
 
 
 @main.command()
-@click.option("--prune-after-hours", default=24.0, show_default=True, help="Age of ended turns whose tokens go.")
+@click.option("--prune", is_flag=True, help="Remove the token rows of turns that ended long ago; their answers stay.")
+@click.option("--older-than", metavar="HOURS", default=24.0, show_default=True, help="How long ago a turn ended.")
 @_explained
-def sweep(prune_after_hours: float) -> None:
-    """Remove the token rows of turns that ended long ago; their answers stay."""
+def sweep(prune: bool, older_than: float) -> None:
+    """What is to be done from time to time, by anyone."""
+    if not prune:
+        raise click.UsageError("Say what to do: --prune.")
     with _database(_settings()) as url:
-        pruned = _run(_sweep(url, prune_after_hours * 3600))
+        pruned = _run(_sweep(url, older_than * 3600))
     console.print(f"pruned {pruned} turns")
 
 
