@@ -34,6 +34,7 @@ class TurnWorker(Protocol):
 
     def started(self, session_id: UUID, turn_id: UUID) -> None: ...
     def queued(self) -> None: ...
+    async def silent(self, session_id: UUID) -> None: ...
     def grown(self, sessions: list[UUID]) -> None: ...
     def notified(self, works: bool) -> None: ...
     async def drain(self, seconds: float) -> None: ...
@@ -42,7 +43,8 @@ class TurnWorker(Protocol):
 @dataclass
 class Replica:
     """`direct`: notifications have arrived, so no PgBouncer in transaction mode lies between, and statements may be
-    prepared. Until that is known, and wherever NOTIFY is off, it works without."""
+    prepared. Until that is known, and wherever NOTIFY is off, it works without. `buffered`: the host delivers nothing
+    of a response before its end, so a tail ends with the first events it has."""
 
     settings: Settings
     database_url: str
@@ -52,6 +54,7 @@ class Replica:
     wakeups: Wakeups | None = None
     worker: TurnWorker | None = None
     direct: bool = False
+    buffered: bool = False
     connections: WeakSet[AsyncConnection[Any]] = field(default_factory=WeakSet)
 
     async def connect(self) -> AsyncConnection[Any]:

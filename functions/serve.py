@@ -11,7 +11,8 @@ from types import FrameType
 import uvicorn
 
 from functions.app import create_app
-from functions.replica import Replica, open_replica
+from functions.invoke import open_invoker
+from functions.replica import OpenWorker, Replica, open_replica
 from functions.settings import Settings
 from functions.worker import open_worker
 from graph.models import open_model
@@ -67,7 +68,7 @@ def serve(settings: Settings, url: str, listening: socket.socket, greet: Callabl
     """Blocks until the process is told to stop; gives the exit status."""
     _log_to_stderr(settings)
     _check_model(settings)
-    app = create_app(settings, url, open_worker if settings.worker == "on" else None)
+    app = create_app(settings, url, _opener(settings))
 
     async def drain() -> None:
         replica: Replica | None = getattr(app.state, "replica", None)
@@ -86,6 +87,13 @@ def serve(settings: Settings, url: str, listening: socket.socket, greet: Callabl
     server = _Server(config, drain, greet)
     server.run([listening])
     return 0 if server.started else 1
+
+
+def _opener(settings: Settings) -> OpenWorker | None:
+    """Who answers the turns that are started here; None: workers elsewhere."""
+    if settings.worker == "on":
+        return open_worker
+    return open_invoker if settings.run_function else None
 
 
 async def work(settings: Settings, url: str) -> None:

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     secret_key: str | None = Field(default=None, min_length=16)
     notify: Switch = "on"
     worker: Switch = "on"
+    run_function: str | None = None
     stream_window_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     heartbeat_seconds: float = Field(default=5, gt=0, allow_inf_nan=False)
     lease_seconds: float = Field(default=6, ge=0.3, le=3600)

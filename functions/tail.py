@@ -84,6 +84,8 @@ class TailResponse(Response):
             await _send(send, b"".join(frame.data for frame in frames) or PING, more=not ended)
             if ended:
                 return
+            if frames and self._replica.buffered:
+                break
         await _send(send, b"", more=False)
 
 
@@ -92,7 +94,9 @@ async def next_frames(replica: Replica, reader: Reader, owner: str, wait: float)
     frames = await reader.next(wait)
     if not frames and not replica.hub.draining:
         with suppress(DatabaseUnavailable):
-            await replica.log.gate(reader.session_id, owner)
+            gate = await replica.log.gate(reader.session_id, owner)
+            if gate.active and replica.worker is not None:
+                await replica.worker.silent(reader.session_id)
     return frames
 
 

@@ -69,6 +69,14 @@ class Worker:
         """A turn waits somewhere, or a lease ran out: look now."""
         self._wanted.set()
 
+    async def silent(self, session_id: UUID) -> None:
+        """Somebody waits for a turn of this session, and hears nothing."""
+        self.queued()
+
+    def take(self, candidate: Candidate) -> None:
+        """This turn, whoever began it."""
+        self._claim(candidate)
+
     def grown(self, sessions: Iterable[UUID]) -> None:
         """These logs grew by another's hand: a turn of ours there was cancelled or taken."""
         if any(session in self._running for session in sessions):

@@ -49,6 +49,11 @@ select session_id, turn_id, attempt, attempt - handed_back as spent from turns
  where status in ('queued', 'running') and (lease_until is null or lease_until < now())
  order by created_at limit %(limit)s;
 
+-- name: claimable
+-- As candidates, of one session.
+select session_id, turn_id, attempt, attempt - handed_back as spent from turns
+ where session_id = %(session_id)s and status in ('queued', 'running') and (lease_until is null or lease_until < now());
+
 -- name: active_turns
 -- For an operator, oldest first.
 select session_id, turn_id, status, attempt - handed_back as spent, worker,
