@@ -1,18 +1,24 @@
 // Every word that the page shows, in one place.
+import type { StageState } from './types/streaming'
 
 const plural = (count: number, one: string, many: string): string => `${count} ${count === 1 ? one : many}`
 
-export function seconds(milliseconds: number): string {
-  if (milliseconds < 100) return '<0.1 s'
-  return milliseconds < 60_000
+export function duration(milliseconds: number): string {
+  if (milliseconds < 100) return `${milliseconds} ms`
+  const seconds = Math.round(milliseconds / 1000)
+  return seconds < 60
     ? `${(milliseconds / 1000).toFixed(1)} s`
-    : `${Math.floor(milliseconds / 60_000)} min ${Math.round((milliseconds % 60_000) / 1000)} s`
+    : `${Math.floor(seconds / 60)} min ${seconds % 60} s`
 }
+
+const moment = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' })
+
+type Found = Pick<StageState, 'passages' | 'sources'>
 
 interface StageWords {
   waiting: string
   active: string
-  done(found: { passages?: number | null; sources?: number | null }): string
+  done(found: Found): string
 }
 
 const stages: Record<string, StageWords> = {
@@ -23,7 +29,7 @@ const stages: Record<string, StageWords> = {
   },
   reranking: {
     waiting: 'Choose',
-    active: 'Choosing the best',
+    active: 'Choosing',
     done: ({ sources }) => (sources == null ? 'Chosen' : `${sources} chosen`),
   },
   generation: { waiting: 'Write', active: 'Writing', done: () => 'Written' },
@@ -33,6 +39,16 @@ const stages: Record<string, StageWords> = {
 function spoken(name: string): string {
   const words = name.replaceAll(/[_-]+/g, ' ').trim()
   return words.charAt(0).toUpperCase() + words.slice(1)
+}
+
+// `Searched 24 passages, 6 chosen`, else for another graph `3 steps`.
+function worked(all: readonly StageState[], abstained: boolean): string {
+  const found = all.find((stage) => stage.passages != null)
+  const chosen = all.find((stage) => stage.sources != null)
+  if (!found) return all.length > 1 ? plural(all.length, 'step', 'steps') : ''
+  const searched = `Searched ${plural(found.passages ?? 0, 'passage', 'passages')}`
+  if (!chosen) return searched
+  return `${searched}, ${abstained ? 'none fits' : `${chosen.sources} chosen`}`
 }
 
 export const texts = {
@@ -73,6 +89,7 @@ export const texts = {
   },
 
   question: {
+    askedAt: (when: Date) => `Asked ${moment.format(when)}`,
     edit: 'Edit and ask again',
     save: 'Ask again',
     cancel: 'Keep as it was',
@@ -92,7 +109,7 @@ export const texts = {
     interrupted: 'Interrupted',
     abstained: 'No good source found',
     restarting: 'Starting this answer again…',
-    took: (milliseconds: number) => `Answered in ${seconds(milliseconds)}`,
+    endedAt: (when: Date) => `Ended ${moment.format(when)}`,
     retry: 'Try again',
     failed: 'The answer could not be finished.',
   },
@@ -101,6 +118,12 @@ export const texts = {
     label: 'Progress of this answer',
     reading: 'Reading your question',
     name: (name: string) => stages[name] ?? { waiting: spoken(name), active: spoken(name), done: () => spoken(name) },
+    summary: (all: readonly StageState[], abstained: boolean, milliseconds: number | null) => {
+      const took = milliseconds === null ? '' : duration(milliseconds)
+      const work = worked(all, abstained)
+      if (work && took) return `${work} · ${took}`
+      return work || (took ? `Answered in ${took}` : '')
+    },
   },
 
   sources: {
@@ -176,7 +199,7 @@ export const texts = {
       { keys: ['Shift', 'Enter'], does: 'Start a new line' },
       { keys: ['Esc'], does: 'Close a panel, or stop the answer' },
       { keys: ['/'], does: 'Go to the text field' },
-      { keys: ['↑'], does: 'Edit the last question, when the text field is empty' },
+      { keys: ['Up'], does: 'Edit the last question, when the text field is empty' },
       { keys: ['Alt', 'N'], does: 'New chat' },
       { keys: ['Alt', 'K'], does: 'Search conversations' },
       { keys: ['?'], does: 'Show this list' },

@@ -1,5 +1,5 @@
-import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { ChatSession, isBusy } from '../src/chat/session'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { ChatSession, WATCH_AFTER_SECONDS, isBusy } from '../src/chat/session'
 import { emptySnapshot } from '../src/chat/reduce'
 import type { Snapshot, StartRequest } from '../src/types/streaming'
 import { FakeEventSource, setHidden } from './eventsource'
@@ -219,13 +219,84 @@ test('closing the page while it loads opens no connection', async () => {
   expect(FakeEventSource.opened).toEqual([])
 })
 
-test('an idle page that comes to the front asks what has happened', async () => {
-  answers[READ] = [snapshotOf({ last_seq: 2 })]
-  opened(true)
-  await frames()
-  answers[READ] = [snapshotOf({ last_seq: 9, turn: { turn_id: TURN, status: 'running', attempt: 1, stages: [], content: 'I', sources: [] } })]
-  setHidden(true)
-  setHidden(false)
-  await frames()
-  expect(FakeEventSource.last.url).toContain('after=9')
+describe('while nothing runs', () => {
+  const ASKED_ELSEWHERE = { turn_id: TURN, message: 'And tea?', request_id: 'another' }
+  const END = { turn_id: TURN, message: { id: 'm', content: 'Iron.', citations: [] } }
+
+  async function waiting(): Promise<void> {
+    answers[READ] = [snapshotOf({ last_seq: 2 })]
+    opened(true)
+    await seconds(WATCH_AFTER_SECONDS + 0.1)
+  }
+
+  test('a turn that another device starts is shown to its end, and then the next is waited for', async () => {
+    await waiting()
+    const first = FakeEventSource.last
+    expect(first.url).toBe(`/chat/stream/${SESSION}?after=2&follow=session`)
+    first.send(3, 'turn_started', ASKED_ELSEWHERE)
+    first.send(4, 'token', { content: 'Iron' })
+    await frames()
+    expect(isBusy(session.state())).toBe(true)
+    expect(session.state().snapshot.turn?.content).toBe('Iron')
+    first.send(5, 'done', END)
+    await frames()
+    expect(session.state().snapshot.messages.map((message) => message.content)).toEqual(['And tea?', 'Iron.'])
+    expect(FakeEventSource.open).toEqual([])
+    await seconds(WATCH_AFTER_SECONDS)
+    expect(FakeEventSource.last.url).toBe(`/chat/stream/${SESSION}?after=5&follow=session`)
+  })
+
+  test('a lost connection is nobody’s business, until something runs', async () => {
+    await waiting()
+    FakeEventSource.last.ping()
+    FakeEventSource.last.breakOff()
+    expect(session.state().connection).toBe('idle')
+    await seconds(1)
+    FakeEventSource.last.send(3, 'turn_started', ASKED_ELSEWHERE)
+    await frames()
+    FakeEventSource.last.breakOff()
+    expect(session.state().connection).toBe('lost')
+  })
+
+  test('a hidden page holds no connection, and catches up by its cursor when it is shown', async () => {
+    await waiting()
+    setHidden(true)
+    expect(FakeEventSource.open).toEqual([])
+    setHidden(false)
+    expect(FakeEventSource.last.url).toContain('after=2')
+    expect(FakeEventSource.open.length).toBe(1)
+  })
+
+  test('a question of one’s own frees the connection first', async () => {
+    await waiting()
+    answers[START] = [() => {
+      expect(FakeEventSource.open).toEqual([])
+      return accepted(2)
+    }]
+    await Promise.all([session.send('Iron?'), frames()])
+    expect(FakeEventSource.open.map((source) => source.url)).toEqual([`/chat/stream/${SESSION}?after=2`])
+  })
+
+  test('a session that was deleted elsewhere is missing', async () => {
+    await waiting()
+    answers[READ] = [problem(404, 'session_not_found')]
+    FakeEventSource.last.refuse()
+    await seconds(1)
+    expect(session.state().phase).toBe('missing')
+    await seconds(60)
+    expect(FakeEventSource.open).toEqual([])
+  })
+
+  test('a message that the server had after all is no failure', async () => {
+    await waiting()
+    answers[START] = [new TypeError('network')]
+    const sending = session.send('Iron?')
+    await seconds(60)
+    expect(await sending).toBe(false)
+    const { request_id } = sent(START)[0] as StartRequest
+    FakeEventSource.last.send(3, 'turn_started', { ...STARTED, request_id })
+    await frames()
+    expect(session.state().pending).toBeNull()
+    expect(isBusy(session.state())).toBe(true)
+  })
 })

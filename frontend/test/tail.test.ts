@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { Follow } from '../src/chat/api'
 import type { Frame } from '../src/chat/reduce'
 import { BACKOFF_SECONDS, type Connection, STALL_SECONDS, Tail, type Truth, backoffSeconds } from '../src/chat/tail'
 import { FakeEventSource, setHidden, setOnline } from './eventsource'
@@ -12,10 +13,11 @@ let connections: Connection[]
 let truth: () => Promise<Truth>
 let tail: Tail
 
-function openTail(cursor = 0): void {
+function openTail(cursor = 0, follow: Follow = 'turn'): void {
   tail = new Tail({
     sessionId: SESSION,
     cursor,
+    follow,
     onFrame: (frame) => frames.push(frame),
     onConnection: (connection) => connections.push(connection),
     readTruth: () => truth(),
@@ -213,6 +215,49 @@ describe('the page', () => {
     await seconds(60)
     expect(FakeEventSource.opened.length).toBe(1)
   })
+})
+
+describe('waiting for a turn that anybody may start', () => {
+  test('asks for whatever comes, and ends with the end of the turn that came', () => {
+    openTail(4, 'session')
+    expect(FakeEventSource.last.url).toBe(`/chat/stream/${SESSION}?after=4&follow=session`)
+    FakeEventSource.last.ping()
+    FakeEventSource.last.send(5, 'token', token('a'))
+    FakeEventSource.last.send(6, 'done', END)
+    expect(seqs()).toEqual([5, 6])
+    expect(FakeEventSource.open).toEqual([])
+    expect(connections.at(-1)).toBe('idle')
+  })
+
+  test('comes back ever more slowly while windows end with nothing in them', async () => {
+    openTail(4, 'session')
+    const waits = await windows(6)
+    expect(waits.every((wait, index) => wait >= (waits[index - 1] ?? 0))).toBe(true)
+    expect(waits.at(-1)).toBeGreaterThan(5)
+    expect(FakeEventSource.last.url).toContain('after=4')
+  })
+
+  test('comes back soon after a window with something in it', async () => {
+    openTail(4, 'session')
+    await windows(5)
+    FakeEventSource.last.send(5, 'token', token('a'))
+    expect(await windows(1)).toEqual([expect.closeTo(0.5, 0)])
+    expect(FakeEventSource.last.url).toContain('after=5')
+  })
+
+  async function windows(count: number): Promise<number[]> {
+    vi.spyOn(Math, 'random').mockReturnValue(0.5)
+    const waits: number[] = []
+    for (let window = 0; window < count; window += 1) {
+      const opened = FakeEventSource.opened.length
+      FakeEventSource.last.ping()
+      FakeEventSource.last.breakOff()
+      const from = performance.now()
+      while (FakeEventSource.opened.length === opened) await seconds(0.1)
+      waits.push((performance.now() - from) / 1000)
+    }
+    return waits
+  }
 })
 
 test('the wait grows to its last step, with a quarter of chance either way', () => {

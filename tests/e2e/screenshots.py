@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import psycopg
 from playwright.async_api import Browser, ViewportSize, async_playwright, expect
@@ -73,6 +74,54 @@ async def source(servers: Servers, tab: Tab) -> None:
     await expect(tab.by("source-panel")).to_be_visible()
 
 
+async def unfolded(servers: Servers, tab: Tab) -> None:
+    await done(servers, tab)
+    await tab.by("summary").locator("summary").click()
+
+
+async def judged(servers: Servers, tab: Tab) -> None:
+    await done(servers, tab)
+    await tab.page.get_by_role("button", name="Helpful", exact=True).click()
+    await tab.by("copy").click()
+
+
+async def editing(servers: Servers, tab: Tab) -> None:
+    await done(servers, tab)
+    await tab.page.get_by_role("button", name="Edit and ask again").click()
+
+
+async def right_to_left(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.product)
+    await tab.ask("ما هي أعراض نقص الحديد، وهل يكفي فحص ferritin وحده؟")
+    await tab.until("complete")
+
+
+async def shortcuts(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.product)
+    await tab.by("composer").blur()
+    await tab.page.keyboard.press("?")
+    await expect(tab.page.get_by_role("dialog")).to_be_visible()
+
+
+async def deletion(servers: Servers, tab: Tab) -> None:
+    await conversations(servers, tab)
+    await tab.page.get_by_role("button", name="Delete “How is high").click()
+    await expect(tab.by("confirm-delete")).to_be_visible()
+
+
+async def missing(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(f"{servers.product}/c/{uuid4()}")
+    await expect(tab.by("error")).to_be_visible()
+
+
+async def lost(servers: Servers, tab: Tab) -> None:
+    await streaming(servers, tab)
+    await tab.page.route("**/*", lambda route: route.abort())
+    await tab.page.evaluate("witness.sources.at(-1).close()")
+    await tab.page.evaluate("witness.sources.at(-1).dispatchEvent(new Event('error'))")
+    await expect(tab.by("connection")).to_be_visible()
+
+
 async def stopped(servers: Servers, tab: Tab) -> None:
     await streaming(servers, tab)
     await tab.by("stop").click()
@@ -129,13 +178,21 @@ STATES: tuple[Callable[[Servers, Tab], Awaitable[None]], ...] = (
     done,
     follow_up,
     source,
+    unfolded,
+    judged,
+    editing,
+    right_to_left,
     stopped,
     failed,
     unreachable,
     offline,
+    lost,
+    missing,
     emergency,
     abstained,
     conversations,
+    deletion,
+    shortcuts,
 )
 
 

@@ -37,6 +37,7 @@ async def test_a_model_that_stays_silent_is_an_error_that_can_be_tried_again(
         async with visitor.person() as person:
             frames = await person.read(server.url, tab.session_id)
         assert (frames[-1].type, frames[-1].data["code"]) == ("error", "model_timeout")
+        await visitor.leave()
 
 
 async def test_a_strangers_conversation_is_not_shown(server: Server, visitor: Visitor) -> None:

@@ -146,6 +146,7 @@ async def test_an_answer_in_windows_of_two_seconds_is_one_answer_and_their_ends_
         await check_exact(tab, visitor, server)
         away = max(await tab.witnessed("gaps"))
         assert away > NOTICED_MS or await tab.witnessed("notices") == [], away
+        await visitor.leave()
 
 
 async def test_a_question_that_cannot_be_sent_is_kept_and_sent_again(server: Server, visitor: Visitor) -> None:

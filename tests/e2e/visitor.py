@@ -15,20 +15,23 @@ WITNESS = Path(__file__).with_name("witness.js")
 DEADLINE_SECONDS = 15.0
 QUESTION = "What are the symptoms of iron deficiency?"
 NETWORK = r"net::ERR_"
-TAIL = "**/chat/stream/*?after=*"
+TAIL = re.compile(r"/chat/stream/[^/]+\?after=\d+$")
+WATCH = re.compile(r"/chat/stream/[^/]+\?after=\d+&follow=session$")
 Status = Literal["running", "complete", "cancelled", "error"]
 
 expect.set_options(timeout=DEADLINE_SECONDS * 1000)
 
 
 class Tab:
-    """`troubles` are console messages and uncaught exceptions that no test expected; `tails` are all requests of an
-    EventSource, and `nothing_open` is set while none of them is open."""
+    """`troubles` are console messages and uncaught exceptions that no test expected. `tails` are all requests that
+    follow a turn, and `nothing_open` is set while none of them is open; `watches` wait for the next turn.
+    """
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.troubles: list[str] = []
         self.tails: list[Request] = []
+        self.watches: list[Request] = []
         self.nothing_open = asyncio.Event()
         self._tailed = asyncio.Event()
         self._open: set[Request] = set()
@@ -51,7 +54,9 @@ class Tab:
         self.troubles.append(f"uncaught: {error}")
 
     def _requested(self, request: Request) -> None:
-        if request.resource_type == "eventsource":
+        if WATCH.search(request.url):
+            self.watches.append(request)
+        if TAIL.search(request.url):
             self.tails.append(request)
             self._open.add(request)
             self.nothing_open.clear()
@@ -130,6 +135,13 @@ class Visitor:
         for tab in self.tabs:
             violations = await tab.witnessed("violations")
             assert not tab.troubles + violations, (tab.troubles, violations)
+
+    async def leave(self) -> None:
+        """Closes the tabs, before a server of the test's own goes away under them."""
+        await self.check()
+        for tab in self.tabs:
+            await tab.page.close()
+        self.tabs.clear()
 
     @asynccontextmanager
     async def person(self) -> AsyncIterator[Person]:

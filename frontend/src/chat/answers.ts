@@ -8,6 +8,7 @@ export interface QuestionView {
   id: string
   turnId: string | null
   text: string
+  askedAt: Date | null
   pending: Pending | null
 }
 
@@ -20,12 +21,14 @@ export interface AnswerView {
   sources: Source[]
   cited: ReadonlySet<number>
   agent: Message['agent']
-  /** Null once the turn has ended. */
-  stages: StageState[] | null
+  stages: StageState[]
   /** The answer lost its worker and is being written again, and no word of the new attempt is there yet. */
   restarting: boolean
   abstained: boolean
   durationMilliseconds: number | null
+  /** When it ended; null while it is written. */
+  endedAt: Date | null
+  feedback: Message['feedback']
   error: { message: string; retryable: boolean } | null
 }
 
@@ -49,12 +52,13 @@ function viewOf(message: Message): View {
 }
 
 function questionView(message: Message): QuestionView {
-  return { kind: 'question', id: message.id, turnId: message.turn_id, text: message.content, pending: null }
+  const { id, turn_id, content, timestamp } = message
+  return { kind: 'question', id, turnId: turn_id, text: content, askedAt: new Date(timestamp), pending: null }
 }
 
 function pendingView(pending: Pending): QuestionView {
   const id = pending.turn_id ? `${pending.turn_id}:user` : pending.request_id
-  return { kind: 'question', id, turnId: null, text: pending.message, pending }
+  return { kind: 'question', id, turnId: null, text: pending.message, askedAt: null, pending }
 }
 
 function answerView(message: Message): AnswerView {
@@ -67,10 +71,12 @@ function answerView(message: Message): AnswerView {
     sources: message.sources,
     cited: citedBy(message),
     agent: message.agent,
-    stages: null,
+    stages: message.stages,
     restarting: false,
     abstained: message.abstained,
     durationMilliseconds: message.duration_ms ?? null,
+    endedAt: new Date(message.timestamp),
+    feedback: message.feedback,
     error: message.error ?? null,
   }
 }
@@ -95,6 +101,8 @@ function runningView(turn: StreamingSession): AnswerView {
     restarting: turn.attempt > 1 && turn.content === '',
     abstained: false,
     durationMilliseconds: null,
+    endedAt: null,
+    feedback: 0,
     error: null,
   }
 }

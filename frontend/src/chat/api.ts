@@ -39,7 +39,11 @@ async function json<T>(response: Promise<Response>): Promise<T> {
 const session = (sessionId: string): string => `/sessions/${encodeURIComponent(sessionId)}`
 const stream = (sessionId: string): string => `/chat/stream/${encodeURIComponent(sessionId)}`
 
-export const eventsUrl = (sessionId: string, after: number): string => `${stream(sessionId)}?after=${after}`
+/** `turn`: to the end of the running one. `session`: of whatever turn comes next, however long that takes. */
+export type Follow = 'turn' | 'session'
+
+export const eventsUrl = (sessionId: string, after: number, follow: Follow): string =>
+  `${stream(sessionId)}?after=${after}${follow === 'session' ? '&follow=session' : ''}`
 
 /** Starts a turn; the same `request_id` is the same turn, so that it may be sent again after a lost answer. */
 export const startTurn = (start: StartRequest): Promise<Started> =>

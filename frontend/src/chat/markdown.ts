@@ -1,5 +1,5 @@
 // Markdown → blocks → tokens. One parser for both, so that the cut into blocks and their rendering cannot disagree.
-import { Lexer, Marked, type MarkedToken, type Token, type TokensList } from 'marked'
+import { Lexer, Marked, type MarkedToken, type Token, type Tokens, type TokensList } from 'marked'
 import remend from 'remend'
 
 export interface CitationToken {
@@ -8,7 +8,14 @@ export interface CitationToken {
   numbers: number[]
 }
 
-export type MarkdownToken = MarkedToken | CitationToken
+/** What must not be parted by a line's end: a word, the citations after it and the sign after them. */
+export interface TiedToken {
+  type: 'tied'
+  raw: string
+  tokens: MarkdownToken[]
+}
+
+export type MarkdownToken = MarkedToken | CitationToken | TiedToken
 
 const CITATION = /^\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\](?![(:])/
 const HALF_CITATION = /\[[\d,\s]*$/
@@ -81,6 +88,38 @@ export function closed(block: string): string {
 
 /** Alone, a block has no link definitions, so that `[1]` is never anything but a citation. */
 export const lex = (block: string): MarkdownToken[] => parser.lexer(block) as TokensList as MarkdownToken[]
+
+// A longer word may be broken anywhere, so that it does not stick out.
+const LAST_WORD = /\S{1,24}\s*$/
+const CLOSING_SIGNS = /^[.,;:!?)\]»”]*/
+
+const plain = (text: string): Tokens.Text => ({ type: 'text', raw: text, text, escaped: false })
+const isPlain = (token: MarkdownToken | undefined): token is Tokens.Text => token?.type === 'text' && !token.tokens
+
+/** Ties citations to the word before them and to the sign after them, so that no line begins with one. */
+export function tie(tokens: readonly MarkdownToken[], cites: (token: CitationToken) => boolean): MarkdownToken[] {
+  const tied: MarkdownToken[] = []
+  for (const token of tokens) {
+    const last = tied.at(-1)
+    if (token.type === 'citation' && cites(token)) {
+      if (last?.type === 'tied') last.tokens.push(token)
+      else tied.push({ type: 'tied', raw: '', tokens: [...cutLastWord(tied), token] })
+    } else if (last?.type === 'tied' && isPlain(token)) {
+      const held = token.text.trim() === '' ? token.text.length : (CLOSING_SIGNS.exec(token.text)?.[0].length ?? 0)
+      last.tokens.push(plain(token.text.slice(0, held)))
+      tied.push(...(held < token.text.length ? [plain(token.text.slice(held))] : []))
+    } else tied.push(token)
+  }
+  return tied
+}
+
+function cutLastWord(tokens: MarkdownToken[]): MarkdownToken[] {
+  const last = tokens.at(-1)
+  const at = isPlain(last) ? last.text.search(LAST_WORD) : -1
+  if (!isPlain(last) || at < 0) return []
+  tokens.splice(-1, 1, plain(last.text.slice(0, at)))
+  return [plain(last.text.slice(at))]
+}
 
 export const inner = (tokens: Token[] | undefined): MarkdownToken[] => (tokens ?? []) as MarkdownToken[]
 

@@ -1,14 +1,15 @@
 // One open session: its snapshot, the turn being sent, and the tail that keeps the snapshot growing.
 import type { Snapshot } from '../types/streaming'
-import { cancelTurn, readSnapshot, startTurn } from './api'
+import { type Follow, cancelTurn, readSnapshot, startTurn } from './api'
 import { mintId } from './identifiers'
 import { type RequestFailed, asRequestFailed } from './problem'
 import { type Frame, emptySnapshot, reduce } from './reduce'
 import { retried } from './retry'
-import { announceChange, onChangeElsewhere } from './tabs'
 import { type Connection, Tail, type Truth } from './tail'
 
 const CONFIRM_STOP_SECONDS = 1
+/** After an answer its connection is free for the next question, before the page waits for what others ask. */
+export const WATCH_AFTER_SECONDS = 2
 
 /** A message on its way: shown at once, kept until the log has it. */
 export interface Pending {
@@ -40,6 +41,7 @@ export class ChatSession {
   #frames: Frame[] = []
   #painting = false
   #opened: AbortController | null = null
+  #watch: ReturnType<typeof setTimeout> | undefined
 
   constructor(id: string, known: boolean) {
     this.id = id
@@ -63,23 +65,22 @@ export class ChatSession {
   open(): void {
     this.#opened = new AbortController()
     const { signal } = this.#opened
-    onChangeElsewhere((id) => id === this.id && this.#catchUp(), signal)
-    document.addEventListener('visibilitychange', () => document.hidden || this.#catchUp(), { signal })
-    window.addEventListener('online', () => this.#catchUp(), { signal })
+    document.addEventListener('visibilitychange', () => document.hidden || this.#tryAgain(), { signal })
+    window.addEventListener('online', () => this.#tryAgain(), { signal })
     if (this.#state.phase === 'loading') void this.refresh()
   }
 
   close(): void {
     this.#opened?.abort()
-    this.#tail?.close()
-    this.#tail = null
+    this.#letGo()
   }
 
-  /** Reads the snapshot and follows its running turn. */
+  /** Reads the snapshot and follows its running turn, or waits for the next one. */
   async refresh(): Promise<void> {
     try {
       const { turn, last_seq } = await this.#read()
-      if (turn && !this.#tail) this.#follow(last_seq)
+      if (turn && this.#tail?.follow !== 'turn') this.#follow('turn', last_seq)
+      else this.#watchSoon()
     } catch (reason) {
       this.#failedToRead(asRequestFailed(reason))
     }
@@ -109,14 +110,14 @@ export class ChatSession {
   }
 
   async #start(pending: Pending): Promise<boolean> {
+    this.#letGo()
     this.#set({ pending, problem: null })
     const { request_id, message, replaces } = pending
     try {
       const started = await retried(() => startTurn({ session_id: this.id, request_id, message, replaces }))
       this.#set({ pending: { ...pending, turn_id: started.turn_id } })
-      announceChange(this.id)
       // Another device has asked in between: its turn comes first.
-      if (started.after === this.#state.snapshot.last_seq) this.#follow(started.after)
+      if (started.after === this.#state.snapshot.last_seq) this.#follow('turn', started.after)
       else await this.refresh()
       if (this.#state.stopping) await this.#cancel(started.turn_id)
       return true
@@ -124,6 +125,7 @@ export class ChatSession {
       const failed = asRequestFailed(reason)
       this.#set({ pending: { ...pending, failed }, stopping: false })
       if (failed.code === 'session_busy') await this.refresh()
+      else this.#watchSoon()
       return false
     }
   }
@@ -140,9 +142,8 @@ export class ChatSession {
     }
   }
 
-  #catchUp(): void {
-    if (!this.#tail && !this.#state.pending && this.#state.snapshot.last_seq > 0) void this.refresh()
-    else if (this.#state.phase === 'unreachable') void this.refresh()
+  #tryAgain(): void {
+    if (this.#state.phase === 'unreachable') void this.refresh()
   }
 
   async #read(): Promise<Snapshot> {
@@ -160,27 +161,52 @@ export class ChatSession {
     else this.#set({ problem: failed })
   }
 
-  #follow(cursor: number): void {
+  #follow(follow: Follow, cursor: number): void {
+    this.#letGo()
     if (this.#opened?.signal.aborted) return
-    this.#tail?.close()
     this.#tail = new Tail({
       sessionId: this.id,
       cursor,
+      follow,
       onFrame: (frame) => this.#queue(frame),
-      onConnection: (connection) => this.#connected(connection),
-      readTruth: () => this.#readTruth(),
+      onConnection: (connection) => this.#connected(connection, follow),
+      readTruth: () => this.#readTruth(follow),
     })
   }
 
-  #connected(connection: Connection): void {
-    if (connection === 'idle') this.#tail = null
+  #letGo(): void {
+    clearTimeout(this.#watch)
+    this.#tail?.close()
+    this.#tail = null
+  }
+
+  // Another device, or another tab, may ask next.
+  #watchSoon(): void {
+    clearTimeout(this.#watch)
+    this.#watch = setTimeout(() => this.#watchNow(), WATCH_AFTER_SECONDS * 1000)
+  }
+
+  #watchNow(): void {
+    const { phase, snapshot } = this.#state
+    if (!this.#tail && !isBusy(this.#state) && phase === 'ready' && snapshot.last_seq > 0) {
+      this.#follow('session', snapshot.last_seq)
+    }
+  }
+
+  #connected(reported: Connection, follow: Follow): void {
+    if (reported === 'idle') {
+      this.#tail = null
+      this.#watchSoon()
+    }
+    // While nothing is being answered, nobody needs to know how the connection is.
+    const connection = follow === 'turn' || this.#state.snapshot.turn ? reported : 'idle'
     if (connection !== this.#state.connection) this.#set({ connection })
   }
 
-  async #readTruth(): Promise<Truth> {
+  async #readTruth(follow: Follow): Promise<Truth> {
     try {
       const { turn, last_seq } = await this.#read()
-      return turn ? { cursor: last_seq } : null
+      return turn || follow === 'session' ? { cursor: last_seq } : null
     } catch (reason) {
       const failed = asRequestFailed(reason)
       if (failed.status !== 404) throw failed
@@ -201,13 +227,22 @@ export class ChatSession {
     const frames = this.#frames
     this.#painting = false
     this.#frames = []
-    if (frames.length > 0) this.#set({ snapshot: frames.reduce(reduce, this.#state.snapshot) })
+    if (frames.length === 0) return
+    const { snapshot, pending } = this.#state
+    this.#set({ snapshot: frames.reduce(reduce, snapshot), pending: pending && recognised(pending, frames) })
   }
 
   #set(changes: Partial<SessionState>): void {
     this.#state = settled({ ...this.#state, ...changes })
     for (const listener of this.#listeners) listener()
   }
+}
+
+// The server had the message after all, and only its answer was lost on the way.
+function recognised(pending: Pending, frames: readonly Frame[]): Pending {
+  const starts = frames.map(({ event }) => event).filter((event) => event.type === 'turn_started')
+  const own = starts.find((event) => event.request_id === pending.request_id)
+  return own ? { ...pending, turn_id: own.turn_id } : pending
 }
 
 // The log has the pending message, or the turn that was being stopped is over.

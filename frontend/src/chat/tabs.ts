@@ -1,14 +1,8 @@
-// Tells this browser's other tabs that a session has changed, so that they ask the server about it.
-const CHANNEL = 'pulseline'
+// Tells this browser's other tabs that the list of conversations has changed. One channel for both ways, for a tab does
+// not hear what it says itself on the channel that it listens to.
+const channel = new BroadcastChannel('pulseline')
 
-export function announceChange(sessionId: string): void {
-  const channel = new BroadcastChannel(CHANNEL)
-  channel.postMessage(sessionId)
-  channel.close()
-}
+export const announceChange = (): void => channel.postMessage('')
 
-export function onChangeElsewhere(listener: (sessionId: string) => void, signal: AbortSignal): void {
-  const channel = new BroadcastChannel(CHANNEL)
-  channel.addEventListener('message', (event: MessageEvent<string>) => listener(event.data))
-  signal.addEventListener('abort', () => channel.close())
-}
+export const onChangeElsewhere = (listener: () => void, signal: AbortSignal): void =>
+  channel.addEventListener('message', listener, { signal })

@@ -1,7 +1,7 @@
-// Follows a running turn with the browser's EventSource. The cursor is the only state that matters: whatever happens to
-// the connection, a new one goes on after it.
+// Follows a turn with the browser's EventSource, the running one or the next one that anybody starts, to its end. The
+// cursor is the only state that matters: whatever happens to the connection, a new one goes on after it.
 import type { StreamEvent } from '../types/streaming'
-import { eventsUrl } from './api'
+import { type Follow, eventsUrl } from './api'
 import { type Frame, isEnding } from './reduce'
 
 /** Three heartbeats missed: the connection is half open, as after a laptop's sleep. */
@@ -18,6 +18,7 @@ export type Truth = { cursor: number } | null
 export interface TailOptions {
   sessionId: string
   cursor: number
+  follow: Follow
   onFrame(frame: Frame): void
   onConnection(connection: Connection): void
   /** Reads the snapshot; rejects when it cannot be had at the moment. */
@@ -49,6 +50,7 @@ export function backoffSeconds(failures: number, random = Math.random): number {
 }
 
 export class Tail {
+  readonly follow: Follow
   readonly #options: TailOptions
   readonly #listening = new AbortController()
   #source: EventSource | null = null
@@ -61,6 +63,7 @@ export class Tail {
 
   constructor(options: TailOptions) {
     this.#options = options
+    this.follow = options.follow
     this.#cursor = options.cursor
     this.#followPage()
     this.#watch = setInterval(() => this.#checkStall(), WATCH_SECONDS * 1000)
@@ -80,7 +83,7 @@ export class Tail {
     this.#drop()
     this.#options.onConnection(navigator.onLine ? as : 'offline')
     this.#heardAt = performance.now()
-    const source = new EventSource(eventsUrl(this.#options.sessionId, this.#cursor))
+    const source = new EventSource(eventsUrl(this.#options.sessionId, this.#cursor, this.follow))
     for (const type of Object.keys(EVENT_TYPES)) {
       source.addEventListener(type, (event) => this.#receive(source, event as MessageEvent<string>))
     }
@@ -104,7 +107,7 @@ export class Tail {
   #heard(source: EventSource): boolean {
     if (source !== this.#source) return false
     this.#heardAt = performance.now()
-    this.#failures = 0
+    if (this.follow === 'turn') this.#failures = 0
     this.#options.onConnection('live')
     return true
   }
@@ -118,17 +121,26 @@ export class Tail {
     // Pruning may make ids jump, but never on to a token: this would be a wrong prefix.
     if (event.type === 'token' && seq !== this.#cursor + 1) return void this.#recover()
     this.#cursor = seq
+    this.#failures = 0
     if (isEnding(event)) this.close()
     this.#options.onFrame({ seq, event })
     if (isEnding(event)) this.#options.onConnection('idle')
   }
 
-  // CONNECTING: the browser comes back by itself with Last-Event-ID, as after the ordinary end of a window.
+  // CONNECTING: the browser comes back by itself with Last-Event-ID, as after the ordinary end of a window. It would do so
+  // twice a second for ever, which is too often where nothing may happen for hours.
   // CLOSED: refused (204, 404, 5xx). EventSource does not say which, so the snapshot is asked.
   #failed(source: EventSource, event: Event): void {
     if (source !== this.#source || 'data' in event) return
     this.#options.onConnection(navigator.onLine ? 'lost' : 'offline')
     if (source.readyState === EventSource.CLOSED) void this.#recover()
+    else if (this.follow === 'session') this.#comeBackLater()
+  }
+
+  #comeBackLater(): void {
+    this.#drop()
+    this.#failures += 1
+    this.#retry = setTimeout(() => this.reconnect(), backoffSeconds(this.#failures) * 1000)
   }
 
   async #recover(): Promise<void> {

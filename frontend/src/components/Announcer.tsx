@@ -39,7 +39,7 @@ function boundary(view: View | undefined): string {
   switch (view.status) {
     case 'running': {
       if (view.restarting) return texts.announce.restarting
-      const stage = view.stages?.at(-1)
+      const stage = view.stages.at(-1)
       return stage ? texts.announce.stage(stage.name) : texts.announce.sent
     }
     case 'complete':

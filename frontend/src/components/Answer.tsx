@@ -1,11 +1,12 @@
 import { memo, useCallback, useId, useState } from 'react'
 import type { AnswerView } from '../chat/answers'
+import { copyText } from '../chat/clipboard'
 import { texts } from '../texts'
 import { Emergency } from './Emergency'
 import { AgainIcon, CheckIcon, CopyIcon, DownvoteIcon, UpvoteIcon } from './Icons'
 import { Markdown } from './Markdown'
 import { SourceList } from './SourceList'
-import { Stages } from './Stages'
+import { StageSummary, Stages } from './Stages'
 
 export interface AnswerActions {
   onCite(turnId: string, number: number): void
@@ -13,7 +14,7 @@ export interface AnswerActions {
   onFeedback(turnId: string, value: Vote): Promise<void>
 }
 
-export type Vote = -1 | 0 | 1
+export type Vote = AnswerView['feedback']
 
 interface AnswerProps extends AnswerActions {
   answer: AnswerView
@@ -23,8 +24,8 @@ interface AnswerProps extends AnswerActions {
 
 export const Answer = memo(function Answer({ answer, last, onCite, onRegenerate, onFeedback }: AnswerProps) {
   const { turnId, status, text, sources } = answer
-  // What was read and found wanting is no source of the answer.
-  const listed = status !== 'running' && !answer.abstained && sources.length > 0
+  // What was read and found wanting is no source of the answer, nor is it one of an answer without a word.
+  const listed = status !== 'running' && !answer.abstained && text !== '' && sources.length > 0
   const headingId = useId()
   const running = status === 'running'
   const cite = useCallback((number: number): void => onCite(turnId, number), [onCite, turnId])
@@ -50,28 +51,20 @@ export const Answer = memo(function Answer({ answer, last, onCite, onRegenerate,
       {answer.agent === 'safety' ? <Emergency>{prose}</Emergency> : prose}
       <Ending answer={answer} onRegenerate={last ? onRegenerate : undefined} />
       {listed && <SourceList sources={sources} cited={answer.cited} onOpen={cite} />}
-      {!running && (
-        <Footer answer={answer} onRegenerate={last ? onRegenerate : undefined} onFeedback={onFeedback} />
+      {!running && (text !== '' || status !== 'error') && (
+        <Footer
+          answer={answer}
+          onRegenerate={last && status !== 'error' ? onRegenerate : undefined}
+          onFeedback={onFeedback}
+        />
       )}
     </article>
   )
 })
 
 function Progress({ answer, onOpenSources }: { answer: AnswerView; onOpenSources(): void }) {
-  const { agent, stages, sources, durationMilliseconds } = answer
-  if (stages) return <Stages agent={agent} stages={stages} onOpenSources={onOpenSources} />
-  const counted = sources.length > 0 && !answer.abstained
-  if (!counted && durationMilliseconds === null) return null
-  return (
-    <p className="summary">
-      {counted && (
-        <button type="button" className="quiet" onClick={onOpenSources}>
-          {texts.sources.count(sources.length)}
-        </button>
-      )}
-      {durationMilliseconds !== null && <span>{texts.answer.took(durationMilliseconds)}</span>}
-    </p>
-  )
+  if (answer.status !== 'running') return <StageSummary answer={answer} onOpenSources={onOpenSources} />
+  return <Stages agent={answer.agent} stages={answer.stages} onOpenSources={onOpenSources} />
 }
 
 interface EndingProps {
@@ -111,12 +104,13 @@ interface FooterProps {
 }
 
 function Footer({ answer, onRegenerate, onFeedback }: FooterProps) {
-  const [vote, setVote] = useState<Vote>(0)
+  const [chosen, setChosen] = useState<Vote | null>(null)
+  const vote = chosen ?? answer.feedback
   // Shown at once, and taken back when the server could not store it.
   const choose = (value: Vote): void => {
-    const chosen = vote === value ? 0 : value
-    setVote(chosen)
-    onFeedback(answer.turnId, chosen).catch(() => setVote(vote))
+    const next = vote === value ? 0 : value
+    setChosen(next)
+    onFeedback(answer.turnId, next).catch(() => setChosen(vote))
   }
   return (
     <footer className="actions">
@@ -152,13 +146,11 @@ const COPIED_SECONDS = 2
 function Copy({ text }: { text: string }) {
   const [copied, setCopied] = useState(false)
   const copy = async (): Promise<void> => {
-    await navigator.clipboard.writeText(text)
+    if (!(await copyText(text))) return
     setCopied(true)
     setTimeout(() => setCopied(false), COPIED_SECONDS * 1000)
   }
   const label = copied ? texts.answer.copied : texts.answer.copy
-  // Without HTTPS there is no clipboard.
-  if (!('clipboard' in navigator)) return null
   return (
     <button type="button" className="tool" data-testid="copy" title={label} onClick={() => void copy()}>
       {copied ? <CheckIcon /> : <CopyIcon />}

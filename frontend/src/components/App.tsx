@@ -61,7 +61,7 @@ export function App() {
         sessionId={route.sessionId}
         known={route.known}
         title={title}
-        onChange={sessions.reload}
+        onChange={sessions.touch}
         onSettled={route.settle}
         onFresh={openFresh}
         onEscape={() => {

@@ -43,9 +43,12 @@ export function ChatInterface(props: ChatInterfaceProps) {
   const title = header.title || chat.title
   const notice = useConnectionNotice(chat.connection)
 
+  const told = useRef(chat.boundary)
   useEffect(() => {
-    if (known) onChange()
-  }, [known, chat.runningTurnId, onChange])
+    const before = told.current
+    told.current = chat.boundary
+    if (before && before !== chat.boundary) onChange()
+  }, [chat.boundary, onChange])
 
   useEffect(() => {
     document.title = title ? `${title} – ${texts.product}` : texts.product

@@ -1,5 +1,5 @@
 import { Fragment, type JSX, memo, type ReactNode, useState } from 'react'
-import { blockCutter, closed, decodeEntities, inner, lex, type MarkdownToken, safeAddress } from '../chat/markdown'
+import { type CitationToken, blockCutter, closed, decodeEntities, inner, lex, type MarkdownToken, safeAddress, tie } from '../chat/markdown'
 import { texts } from '../texts'
 import type { Source } from '../types/streaming'
 
@@ -28,7 +28,7 @@ const Block = memo(function Block({ text, ...citing }: Citing & { text: string }
 })
 
 function Tokens({ tokens, citing }: { tokens: MarkdownToken[]; citing: Citing }) {
-  return tokens.map((token, index) => <Fragment key={index}>{element(token, citing)}</Fragment>)
+  return tie(tokens, (token) => isSourced(token, citing.sources)).map((token, index) => <Fragment key={index}>{element(token, citing)}</Fragment>)
 }
 
 // Raw HTML is shown as the characters that it is; an image is its description; both cannot do anything.
@@ -66,7 +66,15 @@ function element(token: MarkdownToken, citing: Citing): ReactNode {
     case 'link':
       return <Link href={token.href}>{children()}</Link>
     case 'citation':
-      return <Citations numbers={token.numbers} raw={token.raw} {...citing} />
+      return <Citations token={token} {...citing} />
+    case 'tied':
+      return (
+        <span className="tied">
+          {token.tokens.map((part, index) => (
+            <Fragment key={index}>{element(part, citing)}</Fragment>
+          ))}
+        </span>
+      )
     case 'image':
       return decodeEntities(token.text)
     case 'text':
@@ -132,9 +140,12 @@ function Link({ href, children }: { href: string; children: ReactNode }) {
   )
 }
 
-function Citations({ numbers, raw, sources, onCite }: Citing & { numbers: number[]; raw: string }) {
-  if (!numbers.every((number) => sources[number - 1])) return raw
-  return numbers.map((number) => (
+const isSourced = ({ numbers }: CitationToken, sources: readonly Source[]): boolean =>
+  numbers.every((number) => sources[number - 1])
+
+function Citations({ token, sources, onCite }: Citing & { token: CitationToken }) {
+  if (!isSourced(token, sources)) return token.raw
+  return token.numbers.map((number) => (
     <button
       key={number}
       type="button"

@@ -28,7 +28,7 @@ export const Question = memo(function Question({ question, last, ...actions }: Q
       {editable && actions.editing ? (
         <EditForm text={text} onCancel={actions.onStopEdit} onSave={(edited) => actions.onEdit(turnId, edited)} />
       ) : (
-        <p className="bubble" dir="auto">
+        <p className="bubble" dir="auto" title={question.askedAt ? texts.question.askedAt(question.askedAt) : undefined}>
           {text}
         </p>
       )}

@@ -5,7 +5,7 @@ import type { Source } from '../types/streaming'
 import { CloseIcon } from './Icons'
 
 /** Where there is room the panel stands beside the conversation; elsewhere it is a sheet over it. */
-const ROOM = '(min-width: 72rem)'
+const ROOM = '(min-width: 84rem)'
 
 interface SourcePanelProps {
   sources: readonly Source[]

@@ -1,6 +1,7 @@
-import { seconds, texts } from '../texts'
+import type { AnswerView } from '../chat/answers'
+import { duration, texts } from '../texts'
 import type { Message, StageState } from '../types/streaming'
-import { CheckIcon, Pulse } from './Icons'
+import { CheckIcon, Pulse, StopIcon } from './Icons'
 
 // What is still to come is known for the product's own agents only.
 const AHEAD: Record<string, readonly string[]> = {
@@ -11,9 +12,10 @@ const AHEAD: Record<string, readonly string[]> = {
 interface StagesProps {
   agent: Message['agent']
   stages: readonly StageState[]
-  onOpenSources?: (() => void) | undefined
+  onOpenSources(): void
 }
 
+/** A running turn's stages: done, under way, still to come. */
 export function Stages({ agent, stages, onOpenSources }: StagesProps) {
   const begun = new Set(stages.map((stage) => stage.name))
   const ahead = (AHEAD[agent ?? ''] ?? []).filter((name) => !begun.has(name))
@@ -25,7 +27,7 @@ export function Stages({ agent, stages, onOpenSources }: StagesProps) {
         </li>
       )}
       {stages.map((stage) => (
-        <Stage key={stage.name} stage={stage} onOpenSources={stage.sources ? onOpenSources : undefined} />
+        <Stage key={stage.name} stage={stage} onOpenSources={onOpenSources} />
       ))}
       {ahead.map((name) => (
         <li key={name} className="stage" data-testid={`stage-${name}`} data-state="pending">
@@ -36,20 +38,41 @@ export function Stages({ agent, stages, onOpenSources }: StagesProps) {
   )
 }
 
+/** What an ended turn did, on one line; the stages with their durations unfold from it. */
+export function StageSummary({ answer, onOpenSources }: { answer: AnswerView; onOpenSources(): void }) {
+  const { stages, abstained, durationMilliseconds, endedAt } = answer
+  const said = texts.stages.summary(stages, abstained, durationMilliseconds)
+  const ended = endedAt ? texts.answer.endedAt(endedAt) : undefined
+  if (stages.length < 2) return said && <p className="summary" title={ended}>{said}</p>
+  return (
+    <details className="summary" data-testid="summary">
+      <summary title={ended}>{said || texts.stages.label}</summary>
+      <ol className="stages" aria-label={texts.stages.label}>
+        {stages.map((stage) => (
+          <Stage key={stage.name} stage={stage} onOpenSources={abstained ? undefined : onOpenSources} />
+        ))}
+      </ol>
+    </details>
+  )
+}
+
+const ICONS: Record<StageState['state'], typeof CheckIcon | typeof Pulse> = { active: Pulse, done: CheckIcon, stopped: StopIcon }
+
 function Stage({ stage, onOpenSources }: { stage: StageState; onOpenSources?: (() => void) | undefined }) {
+  const Icon = ICONS[stage.state]
   const words = texts.stages.name(stage.name)
   const label = stage.state === 'done' ? words.done(stage) : words.active
   return (
     <li className="stage" data-testid={`stage-${stage.name}`} data-state={stage.state}>
-      {stage.state === 'done' ? <CheckIcon /> : <Pulse />}
-      {onOpenSources ? (
+      <Icon />
+      {onOpenSources && stage.sources ? (
         <button type="button" className="quiet" onClick={onOpenSources}>
           {label}
         </button>
       ) : (
         <span>{label}</span>
       )}
-      {stage.duration_ms != null && <span className="duration">{seconds(stage.duration_ms)}</span>}
+      {stage.duration_ms != null && <span className="duration">{duration(stage.duration_ms)}</span>}
       {stage.degraded && <span className="degraded">{stage.degraded}</span>}
     </li>
   )

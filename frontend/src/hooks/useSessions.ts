@@ -4,6 +4,7 @@ import { announceChange, onChangeElsewhere } from '../chat/tabs'
 import type { SessionItem } from '../types/streaming'
 
 const TYPING_PAUSE_MILLISECONDS = 200
+const TOGETHER_MILLISECONDS = 100
 
 export interface Sessions {
   items: SessionItem[]
@@ -14,6 +15,8 @@ export interface Sessions {
   search(query: string): void
   more(): void
   reload(): void
+  /** A conversation has begun, or ended its answer: this tab and the others read the list again. */
+  touch(): void
   rename(sessionId: string, title: string): Promise<void>
   remove(sessionId: string): Promise<void>
 }
@@ -48,26 +51,34 @@ export function useSessions(): Sessions {
     },
     [query],
   )
-  const reload = useCallback(() => void load(null), [load])
+  const soon = useRef<ReturnType<typeof setTimeout>>(undefined)
+  // What changes at the same time is one change, and a hidden tab reads when it is shown.
+  const reload = useCallback(
+    (after = TOGETHER_MILLISECONDS) => {
+      clearTimeout(soon.current)
+      if (!document.hidden) soon.current = setTimeout(() => void load(null), after)
+    },
+    [load],
+  )
+  const touch = useCallback(() => {
+    announceChange()
+    reload()
+  }, [reload])
 
   useEffect(() => {
-    const typing = setTimeout(reload, query ? TYPING_PAUSE_MILLISECONDS : 0)
-    return () => clearTimeout(typing)
+    reload(query ? TYPING_PAUSE_MILLISECONDS : 0)
+    return () => clearTimeout(soon.current)
   }, [reload, query])
 
   useEffect(() => {
     const listening = new AbortController()
     const { signal } = listening
-    document.addEventListener('visibilitychange', () => document.hidden || reload(), { signal })
-    onChangeElsewhere(reload, signal)
+    document.addEventListener('visibilitychange', () => reload(), { signal })
+    onChangeElsewhere(() => reload(), signal)
     return () => listening.abort()
   }, [reload])
 
-  const changed = async (sessionId: string, change: Promise<void>): Promise<void> => {
-    await change
-    announceChange(sessionId)
-    reload()
-  }
+  const changed = (change: Promise<void>): Promise<void> => change.then(touch)
 
   return {
     items: page.items,
@@ -77,8 +88,9 @@ export function useSessions(): Sessions {
     hasMore: page.next !== null,
     search: setQuery,
     more: () => void load(page.next),
-    reload,
-    rename: (sessionId, title) => changed(sessionId, renameSession(sessionId, { title })),
-    remove: (sessionId) => changed(sessionId, deleteSession(sessionId)),
+    reload: () => reload(0),
+    touch,
+    rename: (sessionId, title) => changed(renameSession(sessionId, { title })),
+    remove: (sessionId) => changed(deleteSession(sessionId)),
   }
 }

@@ -14,7 +14,8 @@ export interface StreamingChat extends Actions {
   /** A message is on its way, or a turn is queued or running. */
   busy: boolean
   stopping: boolean
-  runningTurnId: string | null
+  /** Changes when a turn begins and when it ends; empty until the session is loaded. */
+  boundary: string
   /** The last turn, when it has ended: it may be asked anew. */
   lastTurnId: string | null
 }
@@ -56,10 +57,12 @@ export function useStreamingChat(sessionId: string, known: boolean): StreamingCh
     problem: state.problem,
     busy: isBusy(state),
     stopping: state.stopping,
-    runningTurnId: state.snapshot.turn?.turn_id ?? null,
+    boundary: state.phase === 'ready' ? boundaryOf(state.snapshot) : '',
     lastTurnId: lastQuestion(state)?.turn_id ?? null,
   }
 }
+
+const boundaryOf = ({ messages, turn }: Snapshot): string => `${messages.at(-1)?.turn_id}, ${turn?.turn_id}`
 
 function actionsOf(session: ChatSession): Actions {
   return {
