@@ -7,15 +7,16 @@ from contextlib import ExitStack
 from typing import Annotated, Any
 from uuid import UUID, uuid4, uuid5
 
+import orjson
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import JSONResponse
 
 from functions.auth import Owner
 from functions.contract import BlockingAnswer, Cancellation, CancellationRequest, Problem, Started, StartRequest
-from functions.errors import STATUSES, problem
+from functions.errors import STATUSES, problem, refused
 from functions.replica import Replica, Serving
 from functions.tail import TailResponse, next_frames
-from graph.eventlog.errors import DatabaseUnavailable
+from graph.eventlog.errors import DatabaseUnavailable, NotInterrupted
 from graph.eventlog.events import AnswerMessage, Cancelled, Done, Error, StreamEvent
 from graph.eventlog.hub import Reader, Watch
 from graph.eventlog.log import Turn
@@ -25,15 +26,35 @@ REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code i
 router = APIRouter()
 
 
-async def _start(replica: Replica, owner: str, body: StartRequest, watching: ExitStack) -> tuple[Turn, Watch]:
+async def start(replica: Replica, owner: str, body: StartRequest, watching: ExitStack) -> tuple[Turn, Watch]:
     """Commits the turn, then hints. The session is watched first, so that no event of the turn can be missed."""
     request_id = body.request_id or str(uuid4())
     session_id = body.session_id or uuid5(SESSIONS_NAMESPACE, f"{owner}\n{request_id}")
+    if body.given:
+        await _check_given(replica, owner, session_id, body)
     watch = watching.enter_context(replica.hub.watch(session_id))
-    turn = await replica.log.start(session_id, owner, request_id, body.message, body.replaces)
+    turn = await replica.log.start(session_id, owner, request_id, body.message, body.replaces, body.given)
     if turn.created:
         replica.started(turn)
     return turn, watch
+
+
+async def _check_given(replica: Replica, owner: str, session_id: UUID, body: StartRequest) -> None:
+    """Only another graph takes more than a message. An answer must be to what waits, unless it is being sent again."""
+    if replica.settings.graph is None:
+        raise refused("command" if body.command else "input", "is for a graph of your own; see PULSELINE_GRAPH")
+    if body.command is None:
+        return
+    events = await replica.log.own_events(session_id, owner)
+    if any(e.type == "turn_started" and orjson.loads(e.data)["request_id"] == body.request_id for e in events):
+        return
+    last = events[-1].parse() if events else None
+    asked = {question.id for question in (last.interrupted or []) if question.id} if isinstance(last, Done) else set()
+    if not isinstance(last, Done) or last.interrupted is None:
+        raise NotInterrupted
+    answered = body.command.resume.keys() if isinstance(body.command.resume, dict) else set()
+    if len(asked) > 1 and not (answered and answered <= asked):
+        raise refused("command.resume", f"must be an object of answers by id, of {', '.join(sorted(asked))}")
 
 
 def _headers(turn: Turn) -> dict[str, str]:
@@ -58,7 +79,7 @@ async def stream(
 ) -> Response:
     """Starts a turn. A disconnect does not stop it; only a cancel does."""
     with ExitStack() as watching:
-        turn, watch = await _start(replica, owner, body, watching)
+        turn, watch = await start(replica, owner, body, watching)
         if "respond-async" in _preferences(prefer or []):
             return _accepted(turn, {"Preference-Applied": "respond-async"})
         reader = replica.hub.reader(watch, turn.first_seq, turn.first_seq - 1, active=True)
@@ -85,7 +106,7 @@ def _accepted(turn: Turn, headers: Mapping[str, str] | None = None) -> Response:
 async def chat(body: StartRequest, owner: Owner, replica: Serving) -> Response:
     """The whole answer at once. Past the window: 202, and the answer goes on at Location."""
     with ExitStack() as watching:
-        turn, watch = await _start(replica, owner, body, watching)
+        turn, watch = await start(replica, owner, body, watching)
         reader = replica.hub.reader(watch, turn.first_seq, turn.first_seq - 1, active=True)
         try:
             async with asyncio.timeout(replica.settings.stream_window_seconds):

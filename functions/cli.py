@@ -120,7 +120,7 @@ def serve(host: str, port: int, open_page: bool) -> None:
     signal.signal(signal.SIGTERM, _stop)  # until the server takes over: end what was started, as Ctrl-C does
     with listen(host, port) as listening, _database(settings) as url:
         _run(_migrate(url))
-        if settings.database_url is None and not settings.model.startswith("scripted"):
+        if settings.database_url is None and settings.graph is None and not settings.model.startswith("scripted"):
             _ingest(settings, url, [])
         status = run(settings, url, listening, greet)
     sys.exit(status)

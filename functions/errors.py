@@ -68,6 +68,7 @@ ERRORS: dict[str, Known] = {
     ),
     **_log(errors.SessionNotFound, 404, "says that this conversation is not here"),
     **_log(errors.NotTheLastTurn, 409, SAYS_SO),
+    **_log(errors.NotInterrupted, 409, SAYS_SO),
     **_log(errors.TurnNotFound, 409, "reads the conversation anew"),
     **_log(errors.BadCursor, 422, "reads the conversation anew and follows it from there"),
     "invalid_request": Known(422, "What was sent is not right; the detail names the field.", False, SAYS_SO),
@@ -91,6 +92,11 @@ def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | No
     body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code)
     more = {"Retry-After": RETRY_AFTER_SECONDS} if status in WAIT else {}
     return JSONResponse(body.model_dump(), status, {**more, **(headers or {})}, MEDIA_TYPE)
+
+
+def refused(field: str, reason: str) -> RequestValidationError:
+    """What was sent cannot be taken, though it has the right form."""
+    return RequestValidationError([{"loc": ("body", *field.split(".")), "msg": reason, "type": "value_error"}])
 
 
 def install(app: FastAPI) -> None:

@@ -15,6 +15,7 @@ from functions.invoke import open_invoker
 from functions.replica import OpenWorker, Replica, open_replica
 from functions.settings import Settings
 from functions.worker import open_worker
+from graph.any_graph import load
 from graph.models import open_model
 
 GC_THRESHOLDS = (50_000, 20, 50)  # a run keeps all its chunks until it ends: full collections over them stall the loop
@@ -112,6 +113,12 @@ async def work(settings: Settings, url: str) -> None:
 
 def _check_model(settings: Settings) -> None:
     """Refused here with a sentence, where the server would print a traceback."""
+    if settings.graph is not None:
+        try:
+            load(settings.graph)
+        except ValueError as error:
+            raise ValueError(f"PULSELINE_GRAPH: {error}") from None
+        return
     try:
         open_model(settings.model)
     except ValueError as error:

@@ -1,5 +1,6 @@
 """The one place that reads the environment. A wrong value is refused at start with the setting's name."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Switch = Literal["on", "off"]
 PREFIX = "PULSELINE_"
+MODULE_AND_NAME = re.compile(r"[\w.]+:\w+\Z")
 ADDRESS_NEEDED = "must be a postgresql:// address, for example postgresql://me@localhost/pulseline"
 SECRET = frozenset({"DATABASE_URL", "PULSELINE_SECRET_KEY"})  # never repeated in a message
 
@@ -54,8 +56,8 @@ class Settings(BaseSettings):
     @field_validator("graph")
     @classmethod
     def _module_and_factory(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise ValueError("serving another graph is not part of this release; unset it")
+        if value is not None and not MODULE_AND_NAME.match(value):
+            raise ValueError("must be module:name, for example my_agent:graph")
         return value
 
 

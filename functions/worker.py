@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 
 from functions.replica import Replica
+from graph.any_graph import AnyGraph, load
 from graph.builder import build_graph, open_parts
 from graph.deadlines import Deadlines
 from graph.eventlog.errors import LogError
@@ -21,6 +22,7 @@ from graph.eventlog.writer import HeldTurn, Writer
 from graph.failures import FAILURES
 from graph.parts import Parts
 from graph.run_turn import Turns
+from graph.served import Medical, Served
 
 logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
@@ -252,8 +254,13 @@ class Worker:
 
 @asynccontextmanager
 async def open_worker(replica: Replica) -> AsyncIterator[Worker]:
-    """The parts that the settings name, and a worker made of them."""
+    """The graph that the settings name, or the parts that they name for ours, and a worker made of them."""
     settings = replica.settings
+    if settings.graph is not None:
+        graph = load(settings.graph)
+        async with _work(replica, lambda saver: AnyGraph(graph, saver)) as worker:
+            yield worker
+        return
     parts = open_parts(
         model=settings.model, embeddings=settings.embeddings, reranker=settings.reranker, pool=replica.log.pool
     )
@@ -264,14 +271,24 @@ async def open_worker(replica: Replica) -> AsyncIterator[Worker]:
 
 @asynccontextmanager
 async def work_with(parts: Parts, replica: Replica) -> AsyncIterator[Worker]:
-    """The graph of these parts, the process's one writer, and the worker on top of them."""
+    """A worker that runs our graph, made of these parts."""
+
+    def serve(saver: EventLogSaver) -> Served:
+        return Medical(build_graph(parts).compile(checkpointer=saver), parts.model_name)
+
+    async with _work(replica, serve) as worker:
+        yield worker
+
+
+@asynccontextmanager
+async def _work(replica: Replica, serve: Callable[[EventLogSaver], Served]) -> AsyncIterator[Worker]:
+    """The process's one writer, the graph whose checkpoints go through it, and the worker on top of them."""
     settings = replica.settings
     deadlines = Deadlines(
         settings.first_token_timeout_seconds, settings.token_timeout_seconds, settings.turn_timeout_seconds
     )
     async with Writer(replica.connect, replica.committed) as writer:
-        graph = build_graph(parts).compile(checkpointer=EventLogSaver(replica.log.pool, writer))
-        turns = Turns(graph, parts.model_name, replica.log, writer, deadlines)
+        turns = Turns(serve(EventLogSaver(replica.log.pool, writer)), replica.log, writer, deadlines)
         worker = Worker(
             replica.log,
             turns,

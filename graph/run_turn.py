@@ -3,38 +3,31 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.graph.message import REMOVE_ALL_MESSAGES
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import StateSnapshot
 
 from graph.deadlines import Clock, Deadlines
 from graph.eventlog.errors import DatabaseUnavailable, Fenced
-from graph.eventlog.events import Event, NewEvent, new_event
+from graph.eventlog.events import Event, NewEvent, Reset, new_event
 from graph.eventlog.log import Claim, Log
 from graph.eventlog.saver import held_turn
-from graph.eventlog.snapshot import Message, fold
 from graph.eventlog.writer import HeldTurn, Writer
 from graph.failures import error_event
 from graph.provider import code_of
-from graph.state import turn_input
-from graph.translate import Translator, done
+from graph.served import Served
 
 logger = logging.getLogger(__name__)
 STOP_SECONDS = 1.0  # how long a model call may take to let go
 READ_AGAIN_SECONDS = 0.25
-Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
 class Turns:
-    """Runs turns of one compiled graph; its checkpointer is an EventLogSaver on the same writer."""
+    """Runs turns of one graph; its checkpointer is an EventLogSaver on the same writer."""
 
-    def __init__(self, graph: Graph, model_name: str, log: Log, writer: Writer, deadlines: Deadlines) -> None:
-        self.graph, self.model_name, self.log, self.writer, self.deadlines = graph, model_name, log, writer, deadlines
+    def __init__(self, served: Served, log: Log, writer: Writer, deadlines: Deadlines) -> None:
+        self.served, self.log, self.writer, self.deadlines = served, log, writer, deadlines
 
     async def run(self, turn: HeldTurn, claim: Claim) -> None:
         """Returns when the turn has ended or was taken away. Cancelled (a worker that stops), the turn stays held."""
@@ -63,31 +56,40 @@ class _Attempt:
         self.text: list[str] = []
         self.stopped = False
         self.began = time.monotonic() - claim.age_seconds
-        self.translator = Translator(turn.turn_id, turns.model_name)
-        self.config: RunnableConfig = {
-            "configurable": {"thread_id": str(turn.session_id)},
-            "metadata": {"turn_id": str(turn.turn_id)},
-        }
+        self.translator = turns.served.translator(turn.turn_id)
+        self.note = ""
+        self.config: RunnableConfig = {"configurable": {"thread_id": str(turn.session_id)}}
 
     async def answer(self) -> None:
         """Goes on from the checkpoint, wherever an earlier attempt stopped: also after the last step of the graph."""
         held_turn.set(self.turn)
         state = await self._state()
-        started = state is not None and (state.metadata or {}).get("turn_id") == str(self.turn.turn_id)
-        if not started:
-            await self._stream(await self._input(state))
-        elif state is not None and state.tasks:
-            await self._recall(state)
-            await self._stream(None)
-        final = await self.turns.graph.aget_state(self.config)
-        await self._finish(done(self.turn.turn_id, final.values, round(1000 * (time.monotonic() - self.began))))
+        known: dict[str, Any] = dict(state.metadata or {}) if state is not None else {}
+        if known.get("turn_id") != str(self.turn.turn_id):
+            graph_input, note = self.turns.served.enter(self.turn.turn_id, await self._events(), state)
+            self._remember(note)
+            await self._stream(graph_input)
+        else:
+            self._remember(known.get("note", ""))
+            if state is not None and state.tasks:
+                await self._recall(state)
+                await self._stream(None)
+        final = await self.turns.served.graph.aget_state(self.config)
+        duration_ms = round(1000 * (time.monotonic() - self.began))
+        await self._finish(self.turns.served.done(self.turn.turn_id, final, self.note, "".join(self.text), duration_ms))
+
+    def _remember(self, note: str) -> None:
+        self.note = note
+        self.config["metadata"] = {"turn_id": str(self.turn.turn_id), **({"note": note} if note else {})}
 
     async def _finish(self, end: NewEvent) -> None:
-        """The answer is there, so no deadline may end the turn any more. A text that no attempt of ours has said comes
-        with its end, so that the tokens are the answer for every reader."""
+        """The answer is there, so no deadline may end the turn any more. A text that this attempt has said otherwise,
+        or not at all, comes with its end, so that the tokens are the answer for every reader."""
         self.clock.stop()
-        content = end.data["message"]["content"]
-        if content and not self.text:
+        content, said = end.data["message"]["content"], "".join(self.text)
+        if content != said and said:
+            await self._append(new_event(Reset(turn_id=self.turn.turn_id, attempt=self.turn.attempt, reason="revised")))
+        if content != said and content:
             await self._append(NewEvent("token", {"content": content}))
         await self._append(end)
         await self.turns.writer.flush(self.turn)
@@ -96,16 +98,7 @@ class _Attempt:
         """The session's checkpoint; a session's very first attempt has none to read."""
         if self.claim.first_seq == 1 and self.turn.attempt == 1:
             return None
-        return await self.turns.graph.aget_state(self.config)
-
-    async def _input(self, state: StateSnapshot | None) -> Any:
-        """The turn's question, and before it what the checkpoint's messages lack or have too much (law 8)."""
-        snapshot = fold(self.turn.session_id, await self._events())
-        mine = str(self.turn.turn_id)
-        question = next(m for m in snapshot.messages if str(m.turn_id) == mine)
-        said = [_spoken(m) for m in snapshot.messages if str(m.turn_id) != mine and m.content]
-        known: Sequence[AnyMessage] = state.values.get("messages", []) if state is not None else []
-        return turn_input(mine, question.content, reconcile(known, said))
+        return await self.turns.served.graph.aget_state(self.config)
 
     async def _events(self) -> list[Event]:
         """The session's log; while the database is away it is asked again, for as long as the deadlines allow."""
@@ -118,19 +111,20 @@ class _Attempt:
     async def _recall(self, state: StateSnapshot) -> None:
         """Says what an earlier attempt's finished tasks found, unless it had time to; they are not run again."""
         finished = [task for task in state.tasks if task.result is not None]
-        self.translator = Translator(self.turn.turn_id, self.turns.model_name, frozenset(task.id for task in finished))
+        text = self.turns.served.recalled(state, self.note)
+        ids = frozenset(task.id for task in finished)
+        self.translator = self.turns.served.translator(self.turn.turn_id, ids, text)
         said = {_what(e.type, e.parse()) for e in await self._events() if e.turn_id == self.turn.turn_id}
         for task in finished:
             event = self.translator.completed(task.name, dict(task.result or {}), 0)
             if event is not None and _what(event.type, event) not in said:
                 await self._append(new_event(event))
+        if text:
+            await self._append(NewEvent("token", {"content": text}))
 
     async def _stream(self, graph_input: Any) -> None:
-        stream = self.turns.graph.astream(
-            graph_input, self.config, stream_mode=["tasks", "messages"], durability="async"
-        )
         feed = self.translator.feed
-        async for mode, data in stream:
+        async for mode, data in self.turns.served.stream(graph_input, self.config):
             events = feed(mode, data, time.monotonic())
             if events:
                 await self._append(*events)
@@ -141,7 +135,8 @@ class _Attempt:
         for event in events:
             if event.type == "token":
                 self.text.append(event.data["content"])
-                self.clock.wait_for(self.turns.deadlines.token)
+                if self.turns.served.timed:
+                    self.clock.wait_for(self.turns.deadlines.token)
             elif event.type == "generation_start":
                 self.clock.wait_for(self.turns.deadlines.first_token)
         await self.turns.writer.append(self.turn, *events)
@@ -172,16 +167,3 @@ class _Attempt:
 def _what(kind: str, event: Any) -> tuple[str, str]:
     """An event that tells a stage's end is said once a turn."""
     return kind, getattr(event, "stage", "")
-
-
-def reconcile(known: Sequence[BaseMessage], said: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """What brings a checkpoint's messages to those of the log: what is missing at the end, else all of them anew."""
-    prefix = [(m.id, m.text) for m in said[: len(known)]]
-    if [(m.id, m.text) for m in known] == prefix:
-        return list(said[len(known) :])
-    return [RemoveMessage(id=REMOVE_ALL_MESSAGES), *said]
-
-
-def _spoken(message: Message) -> AnyMessage:
-    kind = HumanMessage if message.role == "user" else AIMessage
-    return kind(message.content, id=message.id)

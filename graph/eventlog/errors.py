@@ -34,6 +34,12 @@ class TurnNotFound(LogError):
     code = "turn_not_found"
 
 
+class NotInterrupted(LogError):
+    """Nothing waits for an answer here. Send a message, not a command."""
+
+    code = "not_interrupted"
+
+
 class BadCursor(LogError):
     """The cursor lies past the end of this session's log. Load the session and tail on after its last_seq."""
 

@@ -48,6 +48,20 @@ class AnswerMessage(BaseModel):
     citations: list[Citation] = []
 
 
+class Resume(BaseModel):
+    """What answers a graph's interrupt. Of several interrupts each needs its answer, by id: `{id: value}`."""
+
+    model_config = ConfigDict(extra="forbid")
+    resume: Any
+
+
+class Interrupt(BaseModel):
+    """What a graph asked before it goes on. A breakpoint asks nothing: its id is empty."""
+
+    id: str
+    value: Any = None
+
+
 class _Event(BaseModel):
     model_config = ConfigDict(extra="forbid")
     timestamp: str = Field(default="", description="ISO 8601 in UTC with milliseconds, stamped once, before the commit")
@@ -62,6 +76,8 @@ class TurnStarted(_TurnEvent):
     message: str
     request_id: str
     replaces: UUID | None = Field(default=None, description="the turn that this one stands in for: leave it out")
+    command: Resume | None = Field(default=None, description="answers what interrupted the turn before")
+    input: dict[str, Any] | None = Field(default=None, description="of another graph's input, all but the message")
 
 
 class Routed(_TurnEvent):
@@ -131,6 +147,7 @@ class Done(_TurnEvent):
     abstained: bool = False
     usage: Usage = Usage()
     duration_ms: int = Field(default=0, ge=0)
+    interrupted: list[Interrupt] | None = Field(default=None, description="another graph waits for these answers")
 
 
 class Cancelled(_TurnEvent):

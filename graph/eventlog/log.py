@@ -4,7 +4,7 @@ Appends of a running turn do not come this way; they go through the process's on
 """
 
 import select
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -132,14 +132,22 @@ class Log:
             return await (await connection.execute(query(statement), parameters)).fetchall()
 
     async def start(
-        self, session_id: UUID, owner: str, request_id: str, message: str, replaces: UUID | None = None
+        self,
+        session_id: UUID,
+        owner: str,
+        request_id: str,
+        message: str,
+        replaces: UUID | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> Turn:
         """Commits a queued turn and its `turn_started`. The same request_id gives the same turn, never a second.
+
+        `given` are the fields that only another graph's turn has: `command`, `input`.
 
         Raises SessionNotFound (another owner's, or erased), SessionBusy, NotTheLastTurn.
         """
         turn_id = uuid4()
-        data = {"message": message, "request_id": request_id, "turn_id": str(turn_id)}
+        data = {"message": message, "request_id": request_id, "turn_id": str(turn_id), **(given or {})}
         if replaces is not None:
             data["replaces"] = str(replaces)
         title = _title(message)
@@ -256,6 +264,11 @@ class Log:
         """A session's events without the tokens of ended turns, of one instant."""
         rows = await self._rows("snapshot", session_id=session_id)
         return [Event(session_id=session_id, **row) for row in rows]
+
+    async def own_events(self, session_id: UUID, owner: str) -> list[Event]:
+        """As `events`; of a session that is another's, erased or not there yet: none."""
+        rows = await self._rows("owned", session_id=session_id, owner=owner)
+        return await self.events(session_id) if rows else []
 
     async def snapshot(self, session_id: UUID, owner: str) -> Snapshot:
         rows = await self._rows("session_head", session_id=session_id, owner=owner)

@@ -46,6 +46,7 @@ class Message(BaseModel):
     duration_ms: int | None = None
     error: e.Error | None = None
     feedback: Judgement = 0
+    interrupted: list[e.Interrupt] | None = None
 
 
 class StreamingSession(BaseModel):
@@ -145,7 +146,7 @@ def _advance(snapshot: Snapshot, turn: StreamingSession, event: e.StreamEvent) -
             _end(snapshot, turn, event.message.content, "complete", event.timestamp)
             answer = snapshot.messages[-1]
             answer.citations, answer.abstained = event.message.citations, event.abstained
-            answer.duration_ms = event.duration_ms
+            answer.duration_ms, answer.interrupted = event.duration_ms, event.interrupted
         case e.Cancelled():
             _end(snapshot, turn, event.content, "cancelled", event.timestamp)
         case e.Error():

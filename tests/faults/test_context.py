@@ -12,7 +12,7 @@ QUESTION = "What helps against tiredness?"
 
 async def checkpointed(shop: Workshop, turn: Turn) -> list[tuple[str, str]]:
     """The messages of the graph's own state."""
-    graph = shop.worker._turns.graph
+    graph = shop.worker._turns.served.graph
     state = await graph.aget_state({"configurable": {"thread_id": str(turn.session_id)}})
     kinds = {"human": "user", "ai": "assistant"}
     return [(kinds[message.type], message.text) for message in state.values["messages"]]

@@ -3,7 +3,7 @@ from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, RemoveMessage
 
-from graph.run_turn import reconcile
+from graph.served import reconcile
 from graph.translate import Translator, done
 
 TURN = uuid4()

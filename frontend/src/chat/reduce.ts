@@ -60,6 +60,7 @@ function message(turnId: string, role: Message['role'], content: string, timesta
     duration_ms: null,
     error: null,
     feedback: 0,
+    interrupted: null,
   }
 }
 
@@ -98,8 +99,8 @@ function advance(snapshot: Snapshot, turn: StreamingSession, event: Advancing): 
     }
     case 'done': {
       const { content, citations } = event.message
-      const { abstained, duration_ms } = event
-      return end(snapshot, turn, event, { content, citations, abstained, duration_ms })
+      const { abstained, duration_ms, interrupted = null } = event
+      return end(snapshot, turn, event, { content, citations, abstained, duration_ms, interrupted })
     }
     case 'cancelled':
       return end(snapshot, turn, event, { content: event.content, status: 'cancelled' })

@@ -80,10 +80,21 @@ export interface Done {
   abstained: boolean
   usage: Usage
   duration_ms: number
+  /**
+   * another graph waits for these answers
+   */
+  interrupted?: Interrupt[] | null
 }
 export interface Usage {
   input_tokens: number
   output_tokens: number
+}
+/**
+ * What a graph asked before it goes on. A breakpoint asks nothing: its id is empty.
+ */
+export interface Interrupt {
+  id: string
+  value?: unknown
 }
 export interface Error {
   /**
@@ -136,6 +147,7 @@ export interface Message {
   duration_ms?: number | null
   error?: Error | null
   feedback: -1 | 0 | 1
+  interrupted?: Interrupt[] | null
 }
 /**
  * A passage that an answer may cite. `[n]` in the answer is the n-th source, counted from 1.
@@ -201,6 +213,12 @@ export interface Reset {
   type: 'reset'
   attempt: number
   reason: string
+}
+/**
+ * What answers a graph's interrupt. Of several interrupts each needs its answer, by id: `{id: value}`.
+ */
+export interface Resume {
+  resume: unknown
 }
 export interface RetrievalComplete {
   /**
@@ -303,6 +321,16 @@ export interface StartRequest {
    * the session's last turn, to regenerate or edit it
    */
   replaces?: string | null
+  /**
+   * answers what interrupted the turn before; the message may then be left out
+   */
+  command?: Resume | null
+  /**
+   * of another graph's input, all but the message
+   */
+  input?: {
+    [k: string]: unknown
+  } | null
 }
 export interface Started {
   session_id: string
@@ -326,6 +354,16 @@ export interface TurnStarted {
    * the turn that this one stands in for: leave it out
    */
   replaces?: string | null
+  /**
+   * answers what interrupted the turn before
+   */
+  command?: Resume | null
+  /**
+   * of another graph's input, all but the message
+   */
+  input?: {
+    [k: string]: unknown
+  } | null
 }
 export interface Token {
   /**

@@ -1,0 +1,145 @@
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+
+from graph.any_graph import Translator, history, load, plain
+from graph.eventlog.events import Interrupt, NewEvent
+from graph.eventlog.snapshot import Message
+
+TURN, NEXT = uuid4(), uuid4()
+
+
+def _start(task: str, node: str = "node") -> tuple[str, Any]:
+    return "tasks", {"id": task, "name": node, "input": {}}
+
+
+def _end(task: str, node: str = "node", **found: Any) -> tuple[str, Any]:
+    return "tasks", {"id": task, "name": node, "error": None, "result": {}, "interrupts": [], **found}
+
+
+def _said(text: str, message_id: str, task: str, inner: str = "") -> tuple[str, Any]:
+    return "messages", (AIMessageChunk(content=text, id=message_id), {"langgraph_checkpoint_ns": f"node:{task}{inner}"})
+
+
+def _fed(*stream: tuple[str, Any], said: str = "") -> list[NewEvent]:
+    translator = Translator(TURN, said=said)
+    return [event for n, (mode, data) in enumerate(stream) for event in translator.feed(mode, data, n)]
+
+
+def _shown(events: list[NewEvent]) -> list[str]:
+    return [event.data.get("content") or f"{event.type} {event.data['stage']}" for event in events]
+
+
+def test_a_nodes_name_is_its_stage_and_two_messages_are_two_paragraphs() -> None:
+    events = _fed(
+        _start("1"), _said("Hel", "a", "1"), _said("lo", "a", "1"), _end("1"), _start("2"), _said("Bye", "b", "2")
+    )
+    assert _shown(events) == ["stage_start node", "Hel", "lo", "stage_complete node", "stage_start node", "\n\nBye"]
+
+
+def test_two_tasks_that_speak_at_once_never_mix() -> None:
+    events = _fed(
+        _start("1"),
+        _start("2"),
+        _start("3"),
+        _said("one ", "a", "1"),
+        _said("three", "c", "3", "|inner:9"),
+        _said("two ", "b", "2"),
+        _end("3"),
+        _said("more", "a", "1"),
+        _said("rest", "b", "2"),
+        _end("1"),
+        _said("!", "b", "2"),
+        _end("2"),
+    )
+    text = "".join(event.data["content"] for event in events if event.type == "token")
+    assert text == "one more\n\nthree\n\ntwo rest!"
+    assert [event.type for event in events if event.type != "token"] == ["stage_start", "stage_complete"]
+
+
+def test_a_node_that_was_interrupted_completes_no_stage() -> None:
+    assert _shown(_fed(_start("1"), _end("1", interrupts=[{"id": "i", "value": 1}]))) == ["stage_start node"]
+
+
+def test_after_a_take_over_the_text_goes_on_in_a_new_paragraph() -> None:
+    assert _shown(_fed(_said("more", "b", "2"), said="Before.")) == ["\n\nmore"]
+
+
+def test_what_a_tool_answers_is_no_token() -> None:
+    assert _fed(("messages", (ToolMessage("22", tool_call_id="1"), {"langgraph_checkpoint_ns": "tools:1"}))) == []
+
+
+def test_what_json_cannot_hold_becomes_its_text() -> None:
+    given = {1: (HumanMessage, {2, 1}), "s": "a\x00b\ud800", "big": 2**70, "model": Interrupt(id="x", value=[None])}
+    assert plain(given) == {
+        "1": [str(HumanMessage), [1, 2]],
+        "s": "ab?",
+        "big": str(2**70),
+        "model": {"id": "x", "value": [None]},
+    }
+
+
+def _message(turn: Any, role: Any, content: str, **more: Any) -> Message:
+    return Message(id=f"{turn}:{role}", role=role, content=content, turn_id=turn, **more)
+
+
+def _called(turn: Any) -> list[BaseMessage]:
+    call = AIMessage("Let me see.", id="x", tool_calls=[{"name": "t", "args": {}, "id": "c"}])
+    tool, answer = ToolMessage("22", tool_call_id="c", id="y"), AIMessage("22.", id="z")
+    return [HumanMessage("Warm?", id=f"{turn}:user"), call, tool, answer]
+
+
+def _told(messages: list[BaseMessage]) -> list[tuple[str, str]]:
+    return [(message.type, message.text) for message in messages]
+
+
+def test_of_an_answer_that_ended_well_the_graphs_own_messages_stay() -> None:
+    known = _called(TURN)
+    said = [_message(TURN, "user", "Warm?"), _message(TURN, "assistant", "Let me see.\n\n22.")]
+    assert history(known, said, set()) == known
+    assert history([known[0], known[-1]], said, set()) == [known[0], known[-1]], "it may drop some"
+
+
+@pytest.mark.parametrize("end", [{"status": "cancelled"}, {"interrupted": [Interrupt(id="i")]}])
+def test_of_any_other_answer_only_its_words_stay(end: dict[str, Any]) -> None:
+    said = [_message(TURN, "user", "Warm?"), _message(TURN, "assistant", "Let me", **end)]
+    assert _told(history(_called(TURN)[:2], said, set())) == [("human", "Warm?"), ("ai", "Let me")]
+    assert _told(history([], said, set())) == [("human", "Warm?"), ("ai", "Let me")], "ended before its first step"
+
+
+def test_a_turn_and_the_answer_to_its_interrupt_are_one() -> None:
+    known = _called(TURN)
+    said = [
+        _message(TURN, "user", "Warm?"),
+        _message(TURN, "assistant", "Let me see.", interrupted=[Interrupt(id="i")]),
+        _message(NEXT, "user", "yes"),
+        _message(NEXT, "assistant", "22."),
+    ]
+    assert history(known, said, {NEXT}) == known
+    assert _told(history(known, said, set()))[:2] == [("human", "Warm?"), ("ai", "Let me see.")], "another question"
+
+
+def test_a_replaced_turn_is_left_out() -> None:
+    said = [_message(NEXT, "user", "Cold?"), _message(NEXT, "assistant", "No.")]
+    assert _told(history(_called(TURN), said, set())) == [("human", "Cold?"), ("ai", "No.")]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("tests.support.nowhere:graph", "No module named"),
+        ("tests.support.graphs:nothing", "has no 'nothing'"),
+        ("tests.support.graphs:not_a_graph", "is a int"),
+        ("tests.support.graphs:no_messages", "no `messages`"),
+    ],
+)
+def test_what_is_no_graph_to_serve_is_refused_with_its_reason(name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        load(name)
+
+
+def test_a_graph_a_builder_and_a_function_that_makes_one_are_graphs() -> None:
+    for name in ("tests.support.graphs:slow", "tests.support.graphs:questions", "examples.ten_lines:graph"):
+        assert "messages" in load(name).channels
