@@ -23,7 +23,7 @@ MAKEFLAGS += -j2
 export PYTHONDONTWRITEBYTECODE :=
 
 help: ## Say what each target does
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
 env: $(ENV) ## Make .venv with everything that Pulseline needs to run
 
@@ -40,12 +40,22 @@ check: $(DEV) $(PAGE) ## Run the static checks and the fast tests
 bench: $(DEV) $(PAGE) ## Measure the time to the first token
 	@$(BIN)/python -m loadtests.bench
 
+load: $(DEV) $(PAGE) ## Put people on two replicas and compare with loadtests/slo.toml; USERS=, SCENARIO=, HOST=
+	@$(BIN)/python -m loadtests.run $(if $(USERS),--users $(USERS)) $(if $(HOST),--host $(HOST)) \
+		$(foreach one,$(SCENARIO),--scenario $(one)) $(LOAD)
+
+compare: $(DEV) $(PAGE) ## Measure what durability costs beside streaming that keeps nothing
+	@$(BIN)/python -m loadtests.compare $(COMPARE)
+
+eval: $(DEV) ## Measure retrieval, abstention and the safety gate, with MedQuAD when ../shared has it
+	@$(BIN)/python -m tests.evaluation
+
 page: $(PAGE) ## Build the page
 
 clean: ## Remove what was made; the conversations in .pulseline stay
 	rm -rf .venv .cache frontend/node_modules frontend/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: help env run test check bench page clean
+.PHONY: help env run test check bench load compare page clean
 
 # An environment does not survive that its folder is moved or its Python removed.
 MADE := .venv/.made-here

@@ -1,0 +1,100 @@
+"""What Locust runs for `make load`. By hand, with its own page or with workers elsewhere, see docs/load.md:
+
+locust -f loadtests/locustfile.py SteadyChat --host http://127.0.0.1:8000
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import gevent
+from locust import events
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadtests.scenarios.blocking import Blocking
+from loadtests.scenarios.cancel_storm import CancelStorm
+from loadtests.scenarios.double_send import DoubleSend
+from loadtests.scenarios.errors import Errors
+from loadtests.scenarios.idle_tabs import IdleTabs
+from loadtests.scenarios.mixed import Mixed
+from loadtests.scenarios.replica_kill import ReplicaKill
+from loadtests.scenarios.resume_storm import OtherReplica, ResumeStorm
+from loadtests.scenarios.slow_client import SlowClient
+from loadtests.scenarios.steady_chat import Burst, SteadyChat
+from loadtests.scenarios.visitor import RESULTS
+
+__all__ = [
+    "Blocking",
+    "Burst",
+    "CancelStorm",
+    "DoubleSend",
+    "Errors",
+    "IdleTabs",
+    "Mixed",
+    "OtherReplica",
+    "ReplicaKill",
+    "ResumeStorm",
+    "SlowClient",
+    "SteadyChat",
+]
+
+PROBE_SECONDS = 0.02
+CPU_SECONDS = 1.0
+SCRIPT_ERROR = 2
+
+
+def _options(parser: LocustArgumentParser) -> None:
+    parser.add_argument("--replicas", default="", help="addresses of single replicas, with commas, for other_replica")
+    parser.add_argument("--results", default="", help="where the measured latencies are written, as JSON")
+
+
+def _probe(environment: Environment, **_: Any) -> None:
+    """How late this process itself is, and how busy: what it measures can't be better than that."""
+    if not isinstance(environment.runner, MasterRunner):
+        gevent.spawn(_measure_lag)
+        gevent.spawn(_measure_cpu)
+
+
+def _measure_lag() -> None:
+    while True:
+        due = time.perf_counter() + PROBE_SECONDS
+        gevent.sleep(PROBE_SECONDS)
+        RESULTS.add("generator_lag_ms", 1000 * (time.perf_counter() - due))
+
+
+def _measure_cpu() -> None:
+    while True:
+        cpu, wall = time.process_time(), time.perf_counter()
+        gevent.sleep(CPU_SECONDS)
+        RESULTS.add("generator_cpu_percent", 100 * (time.process_time() - cpu) / (time.perf_counter() - wall))
+
+
+def _report(data: dict[str, Any], **_: Any) -> None:
+    data["pulseline"] = RESULTS.dump()
+    RESULTS.clear()
+
+
+def _reported(data: dict[str, Any], **_: Any) -> None:
+    if "pulseline" in data:
+        RESULTS.merge(data["pulseline"])
+
+
+def _write(environment: Environment, **_: Any) -> None:
+    """Locust's own exit status would be that of its failure rows; ours are in the results, and judged elsewhere."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    exceptions = list(environment.runner.exceptions.values()) if environment.runner is not None else []
+    environment.process_exit_code = SCRIPT_ERROR if exceptions else 0
+    options = environment.parsed_options
+    if options is not None and options.results:
+        Path(options.results).write_text(json.dumps(RESULTS.dump()))
+
+
+events.init_command_line_parser.add_listener(_options)
+events.test_start.add_listener(_probe)
+events.report_to_master.add_listener(_report)
+events.worker_report.add_listener(_reported)
+events.quitting.add_listener(_write)

@@ -1,0 +1,43 @@
+"""Everybody stops the answer: before its first token, in the middle, twice at once, at another replica.
+
+stop: the cancel's POST → the terminal frame at the reader.
+"""
+
+import time
+
+import gevent
+from locust import task
+
+from loadtests.scenarios.visitor import RESULTS, Visitor
+from loadtests.sse import Reading
+
+
+class CancelStorm(Visitor):
+    pace_seconds = 2.0
+
+    @task
+    def chat(self) -> None:
+        reading = self.ask()
+        if reading is not None:
+            self.stop_after(reading, self.dice.choice((0.0, 0.02, 0.3, 0.8)))
+
+    def stop_after(self, reading: Reading, seconds: float) -> None:
+        stopped_at: list[float] = []
+
+        def stop() -> None:
+            gevent.sleep(seconds)
+            stopped_at.append(time.time())
+            path, body = f"/chat/stream/{reading.session_id}/cancel", {"turn_id": reading.turn_id}
+            stops = [gevent.spawn(self.cancel, self.elsewhere() + path, body) for _ in range(self.dice.choice((1, 2)))]
+            gevent.joinall(stops)
+
+        stopping = gevent.spawn(stop)
+        self.read(reading)
+        stopping.join()
+        self.finish(reading, ("cancelled", "done"), watched=False)
+        if reading.end_type == "cancelled":
+            RESULTS.counts["cancelled"] += 1
+            RESULTS.add("stop_ms", 1000 * (reading.ended_at - stopped_at[0]))
+
+    def cancel(self, path: str, body: dict[str, str]) -> None:
+        self.request("POST", path, (200,), json=body, name="POST …/cancel")

@@ -1,0 +1,23 @@
+"""Turns that must fail: they are sent to a replica whose deadline for a turn is shorter than any answer.
+
+error: the deadline → the error's frame at the reader.
+"""
+
+from locust import task
+
+from loadtests.scenarios.visitor import RESULTS, Visitor
+
+DEADLINE_SECONDS = 1.0  # PULSELINE_TURN_TIMEOUT_SECONDS of that replica
+
+
+class Errors(Visitor):
+    @task
+    def chat(self) -> None:
+        reading = self.ask()
+        if reading is None:
+            return
+        self.read(reading)
+        self.finish(reading, ("error",), watched=False)
+        found = reading.since_asked("error")
+        if found is not None:
+            RESULTS.add("error_ms", found - 1000 * DEADLINE_SECONDS)

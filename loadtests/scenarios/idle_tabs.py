@@ -1,0 +1,40 @@
+"""Tabs that are left open: a short turn, then a tail that follows the session and hears heartbeats only.
+
+heartbeat_gap: between two pings.
+"""
+
+import time
+
+import requests
+from locust import task
+
+from loadtests.scenarios.visitor import RESULTS, Visitor
+from loadtests.sse import Parser
+
+
+class IdleTabs(Visitor):
+    @task
+    def wait(self) -> None:
+        reading = self.ask()
+        if reading is None:
+            return
+        self.read(reading)
+        self.finish(reading, watched=False)
+        try:
+            with self.opened(reading, "", follow="session") as response:
+                self._listen(response)
+        except requests.RequestException as error:
+            RESULTS.note("failed", f"{reading.session_id} an idle tail was lost: {type(error).__name__}")
+
+    def _listen(self, response: requests.Response) -> None:
+        """Until the run's end, which is looked for at each heartbeat."""
+        parser, heard = Parser(), time.time()
+        RESULTS.counts["idle tabs"] += 1
+        for data in response.iter_content(None):
+            for _ in parser.feed(data):
+                now = time.time()
+                RESULTS.add("heartbeat_gap_ms", 1000 * (now - heard))
+                heard = now
+            if self.environment.runner is None or self.environment.runner.state != "running":
+                return
+        RESULTS.note("failed", "an idle tail ended")

@@ -1,0 +1,130 @@
+"""What a load generator notices, and how it judges: it must see every fault that it is there for."""
+
+import json
+import random
+import time
+
+import pytest
+
+from loadtests import limits
+from loadtests.histogram import Histogram
+from loadtests.limits import Verdict
+from loadtests.results import Results
+from loadtests.sse import Parser, Reading
+
+STAMP = "2026-11-24T10:00:00.000Z"
+
+
+def _frame(seq: int, kind: str, **data: object) -> bytes:
+    return f"id: {seq}\nevent: {kind}\ndata: {json.dumps({**data, 'timestamp': STAMP})}\n\n".encode()
+
+
+def _answer(*pieces: str) -> list[bytes]:
+    text = "".join(pieces)
+    tokens = [_frame(n, "token", content=piece) for n, piece in enumerate(pieces, 3)]
+    end = _frame(len(pieces) + 3, "done", message={"content": text})
+    return [_frame(1, "turn_started"), _frame(2, "generation_start"), *tokens, end]
+
+
+def _read(*frames: bytes) -> Reading:
+    reading, parser = Reading("session", "turn", 0, time.time()), Parser()
+    for frame in parser.feed(b"".join(frames)):
+        reading.receive(frame, time.time())
+    return reading
+
+
+def test_a_whole_answer_is_not_wrong() -> None:
+    reading = _read(b"retry: 500\nevent: ping\ndata: {}\n\n", *_answer("0:1700000000000000 ", "1:1700000000000000 "))
+    assert reading.wrong == []
+    assert (reading.end_type, reading.tokens, len(reading.token_lags)) == ("done", 2, 2)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
+def test_a_lost_frame_is_noticed_wherever_it_was(lost: int) -> None:
+    frames = _answer("a ", "b ", "c ")
+    del frames[lost]
+    assert any(sentence.startswith("lost") for sentence in _read(*frames).wrong)
+
+
+def test_a_repeated_frame_a_second_end_and_another_text_are_noticed() -> None:
+    frames = _answer("a ", "b ")
+    assert any(s.startswith("repeated") for s in _read(*frames[:3], frames[2], *frames[3:]).wrong)
+    assert any(s.startswith("repeated") for s in _read(*frames, _frame(6, "done", message={"content": "a b "})).wrong)
+    assert any(s.startswith("text") for s in _read(*frames[:-1], _frame(5, "done", message={"content": "a c "})).wrong)
+
+
+def test_stages_in_another_order_are_noticed() -> None:
+    reading = _read(_frame(1, "generation_start"), _frame(2, "retrieval_start"), _frame(3, "cancelled", content=""))
+    assert reading.wrong == ["out of order: a stage began before the one that leads to it"]
+
+
+def test_text_after_a_reset_counts_alone() -> None:
+    frames = [_frame(1, "token", content="a "), _frame(2, "reset"), _frame(3, "token", content="b ")]
+    reading = _read(*frames, _frame(4, "done", message={"content": "b "}))
+    assert (reading.wrong, reading.resets) == ([], 1)
+
+
+def test_frames_are_the_same_however_the_bytes_are_cut() -> None:
+    whole, dice = b"".join(_answer("a ", "b ", "c ")), random.Random(7)
+    once = list(Parser().feed(whole))
+    for _ in range(50):
+        parser, cut = Parser(), sorted(dice.choices(range(len(whole)), k=5))
+        pieces = [whole[start:end] for start, end in zip([0, *cut], [*cut, len(whole)], strict=True)]
+        assert [frame for piece in pieces for frame in parser.feed(piece)] == once
+
+
+def test_what_is_no_frame_is_refused() -> None:
+    with pytest.raises(ValueError, match="no frame"):
+        list(Parser().feed(b"id: 1\ndata: {}\n\n"))
+
+
+def test_percentiles_are_within_one_percent_and_add_up_over_workers() -> None:
+    values = [1.5**n / 100 for n in range(40)]
+    halves = Results(), Results()
+    for n, value in enumerate(values):
+        halves[n % 2].add("lag_ms", value)
+    total = Results()
+    for half in halves:
+        total.merge(json.loads(json.dumps(half.dump())))
+    histogram = total.histogram("lag_ms")
+    for percent in (10, 50, 95, 100):
+        exact = sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]
+        assert histogram.percentile(percent) == pytest.approx(exact, rel=0.01)
+    assert histogram.count == 40
+    assert Histogram().summary() == {"count": 0}
+
+
+LIMITS = {
+    "generator": {"lag_ms": {"p99": 20}},
+    "every": {"violations": {"most": 0}},
+    "chat": {"first_token_ms": {"p95": 250}, "success_percent": {"least": 100}},
+}
+
+
+def _verdict(lag: float = 1, violations: int = 0, success: float = 100, **first_token: float) -> Verdict:
+    metrics: limits.Metrics = {
+        "generator_lag_ms": {"p99": lag},
+        "violations": {"value": violations},
+        "success_percent": {"value": success},
+        "first_token_ms": first_token,
+    }
+    return limits.verdict(limits.compare(LIMITS, "chat", metrics), limits.compare_generator(LIMITS, "chat", metrics))
+
+
+def test_a_run_passes_only_when_every_limit_was_measured_and_kept() -> None:
+    assert _verdict(p95=250) == Verdict.PASSED
+    assert _verdict(p95=251) == Verdict.MISSED
+    assert _verdict(p95=10, success=99.9) == Verdict.MISSED
+    assert _verdict() == Verdict.MISSED
+
+
+def test_a_busy_generator_makes_a_run_invalid_but_excuses_no_loss() -> None:
+    assert _verdict(p95=10, lag=21) == Verdict.INVALID
+    assert _verdict(p95=999, lag=21) == Verdict.INVALID
+    assert _verdict(p95=10, lag=21, violations=1) == Verdict.MISSED
+
+
+def test_every_limit_of_slo_toml_is_of_a_scenario_that_runs() -> None:
+    from loadtests.run import SCENARIOS
+
+    assert set(limits.load()) - {"generator", "good_turn", "every"} <= set(SCENARIOS)
