@@ -50,12 +50,15 @@ compare: $(DEV) $(PAGE) ## Measure what durability costs beside streaming that k
 eval: $(DEV) ## Measure retrieval, abstention and the safety gate, with MedQuAD when ../shared has it
 	@$(BIN)/python -m tests.evaluation
 
+eval: $(DEV) ## Measure retrieval, abstention and the safety gate, with MedQuAD when ../shared has it
+	@$(BIN)/python -m tests.evaluation
+
 page: $(PAGE) ## Build the page
 
 clean: ## Remove what was made; the conversations in .pulseline stay
 	rm -rf .venv .cache frontend/node_modules frontend/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: help env run test check bench load compare page clean
+.PHONY: help env run test check bench load compare eval page clean
 
 # An environment does not survive that its folder is moved or its Python removed.
 MADE := .venv/.made-here

@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 import yaml
 
 EMERGENCY_NUMBER = "your local emergency number (112 in Europe, 911 in North America)"
-CLAUSE_ENDS = re.compile(r"[.!?;:\n]+|,? but |, and ")
+# A comma ends a clause only where a new subject follows: "no fever, chest pain or cough" takes all three back.
+CLAUSE_ENDS = re.compile(
+    r"[.!?;:\n]+|,? but |, and |, (?=(?:i|i'm|i've|my|he|he's|she|she's|they|we|our|the|it|it's|what|how|should|can|is|are|"
+    r"do|please|help|her|his|this|there)\b)"
+)
 TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "–": "-", "—": "-"})
 
 
@@ -37,6 +41,7 @@ class _Rules(NamedTuple):
     general: re.Pattern[str]
     person: re.Pattern[str]
     now: re.Pattern[str]
+    somebody: re.Pattern[str]
 
 
 def find_flag(message: str) -> Flag | None:
@@ -80,8 +85,9 @@ def _general(clause: str, rules: _Rules) -> bool:
 
 
 def _urgent(clause: str, rules: _Rules) -> bool:
-    """ "What should I do, my dad has chest pain right now" is no general question."""
-    return rules.now.search(clause) is not None and rules.person.search(clause) is not None
+    """ "What should I do if my son swallowed a battery" is no general question, nor is one of a person and of now."""
+    now = rules.now.search(clause) is not None and rules.person.search(clause) is not None
+    return now or rules.somebody.search(clause) is not None
 
 
 def _stands(clause: str, pattern: re.Pattern[str], category: _Category, rules: _Rules) -> bool:
@@ -124,6 +130,7 @@ def _rules() -> _Rules:
         _words(data["general"]),
         _words(data["person"]),
         _words(data["now"]),
+        _words(data["somebody"]),
     )
 
 

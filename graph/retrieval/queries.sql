@@ -4,7 +4,8 @@ select set_config('hnsw.ef_search', %(ef_search)s, true);
 
 -- name: search
 -- The passages nearest to a question: by meaning (cosine distance) and by words, the places in both fused.
--- Words: passages with every word of the question first, then by BM25 over the question's rarest words. (All words
+-- Words: passages with every word of the question first, then by BM25 over the question's rarest words, so many that
+-- not too many postings are read: what stands nearly everywhere decides nothing. (All words
 -- joined by OR without rarity rank badly and slowly; all by AND alone find nothing for most of what people write.)
 with dense as (
   select passage_id, row_number() over (order by distance, passage_id) as place
@@ -15,11 +16,15 @@ with dense as (
   ) as nearest
 ),
 asked as (
-  select word, ln(1 + library.counted_passages::float8 / counts.passages) as rarity
-  from unnest(tsvector_to_array(to_tsvector('english', %(question)s))) as said (word)
-  join word_counts as counts using (word) cross join library
-  order by counts.passages, word
-  limit %(rare_words)s
+  select word, rarity
+  from (
+    select word, ln(1 + library.counted_passages::float8 / counts.passages) as rarity,
+           row_number() over rarest_first as place, sum(counts.passages) over rarest_first - counts.passages as before
+    from unnest(tsvector_to_array(to_tsvector('english', %(question)s))) as said (word)
+    join word_counts as counts using (word) cross join library
+    window rarest_first as (order by counts.passages, word)
+  ) as known
+  where place <= %(rare_words)s and before < %(postings)s
 ),
 lexical as (
   select passage_id, row_number() over (order by complete desc, weight desc, passage_id) as place
@@ -41,6 +46,7 @@ select document_id, ordinal, d.title, d.url, p.heading, p.sentences,
        1 - (v.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions})) as cosine
 from fused join passages as p using (passage_id) join passage_vectors as v using (passage_id)
 join documents as d using (document_id)
+where fused.score > 0
 order by fused.score desc, passage_id;
 
 -- name: token_rows

@@ -15,6 +15,7 @@ CANDIDATES = 24
 LEG = 40
 EF_SEARCH = 100
 RARE_WORDS = 12
+POSTINGS = 10_000  # read for a question, about
 DENSE_WEIGHT = 1.0
 LEXICAL_WEIGHT = 0.5
 RANK_CONSTANT = 60
@@ -42,8 +43,15 @@ class Found(NamedTuple):
 class Search:
     """Every failure is raised: without passages there is nothing to answer from."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any], embedder: Embedder) -> None:
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[Any],
+        embedder: Embedder,
+        dense_weight: float = DENSE_WEIGHT,
+        lexical_weight: float = LEXICAL_WEIGHT,
+    ) -> None:
         self._pool, self._embedder = pool, embedder
+        self._weights = {"dense_weight": dense_weight, "lexical_weight": lexical_weight}
         self._dimensions: int | None = None
 
     async def __call__(self, question: str) -> Found:
@@ -54,8 +62,8 @@ class Search:
             "vector": literal(vector),
             "leg": LEG,
             "rare_words": RARE_WORDS,
-            "dense_weight": DENSE_WEIGHT,
-            "lexical_weight": LEXICAL_WEIGHT,
+            "postings": POSTINGS,
+            **self._weights,
             "rank_constant": RANK_CONSTANT,
         }
         async with (

@@ -1,4 +1,4 @@
-"""Makes `graph/retrieval/token_projection.npy` anew: the directions in which token vectors of medical texts differ most.
+"""Makes `graph/retrieval/token_projection.npy` anew: the directions in which token vectors differ most.
 
 `python -m tests.evaluation.projection PATH…` with files as `pulseline ingest` reads them; the one in the package was
 made of MedQuAD and the starter corpus. All token vectors in the tables are then made anew (raise ingest.ENCODING).

@@ -5,6 +5,8 @@ import pytest
 import yaml
 
 from graph.red_flags import emergency_text, find_flag, topic_line
+from tests.conftest import Say
+from tests.evaluation import safety
 
 NOW = [
     ("heart", "my dad has chest pain now"),
@@ -126,3 +128,18 @@ def test_self_harm_is_asked_about_directly_and_the_conversation_goes_on() -> Non
     assert "in danger of suicide or self-harm right now?" in text
     assert "crisis line" in text
     assert text.endswith("?")
+
+
+def test_of_the_labelled_messages_no_alarm_is_missed(say: Say) -> None:
+    judged = safety.judge()
+    assert len(judged) >= 150
+    precision = safety.precision(judged)
+    say(f"safety: {len(judged)} messages, recall {safety.recall(judged):.3f}, precision {precision:.3f}")
+    assert [one.message.text for one in judged if one.missed] == []
+    assert precision >= 0.97
+
+
+def test_of_the_labelled_messages_topics_are_told_from_nothing() -> None:
+    judged = safety.judge()
+    wrong = [one.message.text for one in judged if one.message.expected != "now" and one.found != one.message.expected]
+    assert len(wrong) <= 3, wrong
