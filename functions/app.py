@@ -3,15 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from functions import chat, errors, page, sessions, tail
-from functions.auth import OwnerCookie
+from functions import chat, errors, page, sessions, tail, web
+from functions.auth import Identity
 from functions.body_limit import BodyLimit
 from functions.replica import OpenWorker, Serving, open_replica, reachable
 from functions.settings import Settings
+
+HEALTH: dict[int | str, dict[str, Any]] = {503: {"description": "not ready"}}
 
 
 def create_app(settings: Settings, database_url: str, open_worker: OpenWorker | None = None) -> FastAPI:
@@ -26,11 +29,13 @@ def create_app(settings: Settings, database_url: str, open_worker: OpenWorker | 
     app.include_router(chat.router)
     app.include_router(tail.router)
     app.include_router(sessions.router)
-    app.add_api_route("/healthz", healthz, methods=["GET", "HEAD"])
-    app.add_api_route("/readyz", readyz, methods=["GET", "HEAD"])
+    for path, answer in (("/healthz", healthz), ("/readyz", readyz)):
+        app.add_api_route(path, answer, methods=["GET"], responses=HEALTH)
+        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
     page.install(app)
-    app.add_middleware(OwnerCookie)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(Identity, settings=settings)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    web.install(app, settings)
     return app
 
 

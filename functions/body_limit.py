@@ -1,25 +1,33 @@
-"""Refuses a body that is larger than any valid one before it is read into memory, and a type that is no JSON."""
+"""Refuses a body that is larger than any valid one before it is read into memory, one that comes too slowly, and one
+that is no JSON."""
+
+import asyncio
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions.errors import problem
+from functions.errors import known_problem, problem
 
-BODY_MAX_BYTES = 64 * 1024
+BODY_SECONDS = 10.0
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class BodyLimit:
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app, self._max_bytes = app, max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in WITH_BODY:
             await self._app(scope, receive, send)
             return
-        body = await _read(receive)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await self._read(receive)
+        except TimeoutError:
+            await known_problem("request_timeout", {"Connection": "close"})(scope, receive, send)
+            return
         if body is None:
-            detail = f"A body may have {BODY_MAX_BYTES} bytes. Send a shorter message."
+            detail = f"A body may have {self._max_bytes} bytes. Send a shorter message."
             await problem(413, "body_too_large", detail)(scope, receive, send)
             return
         media_type = Request(scope).headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -29,18 +37,17 @@ class BodyLimit:
             return
         await self._app(scope, _replay(body, receive), send)
 
-
-async def _read(receive: Receive) -> bytes | None:
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return body
-        body += bytes(message.get("body", b""))
-        if len(body) > BODY_MAX_BYTES:
-            return None
-        if not message.get("more_body"):
-            return body
+    async def _read(self, receive: Receive) -> bytes | None:
+        body = b""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return body
+            body += bytes(message.get("body", b""))
+            if len(body) > self._max_bytes:
+                return None
+            if not message.get("more_body"):
+                return body
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

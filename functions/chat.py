@@ -22,7 +22,7 @@ from graph.eventlog.hub import Reader, Watch
 from graph.eventlog.log import Turn
 
 SESSIONS_NAMESPACE = UUID("5d0c4a5e-6f0e-4a53-9f2e-0d1f6a3c7b21")
-REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (404, 409, 413, 415, 422, 503)}
+REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503)}
 router = APIRouter()
 
 
@@ -33,7 +33,8 @@ async def start(replica: Replica, owner: str, body: StartRequest, watching: Exit
     if body.given:
         await _check_given(replica, owner, session_id, body)
     watch = watching.enter_context(replica.hub.watch(session_id))
-    turn = await replica.log.start(session_id, owner, request_id, body.message, body.replaces, body.given)
+    async with replica.limits.starting(owner, session_id, request_id, body.message):
+        turn = await replica.log.start(session_id, owner, request_id, body.message, body.replaces, body.given)
     if turn.created:
         replica.started(turn)
     return turn, watch
@@ -79,6 +80,8 @@ async def stream(
 ) -> Response:
     """Starts a turn. A disconnect does not stop it; only a cancel does."""
     with ExitStack() as watching:
+        if "respond-async" not in _preferences(prefer or []):
+            watching.enter_context(replica.limits.tail(owner))
         turn, watch = await start(replica, owner, body, watching)
         if "respond-async" in _preferences(prefer or []):
             return _accepted(turn, {"Preference-Applied": "respond-async"})
@@ -106,6 +109,7 @@ def _accepted(turn: Turn, headers: Mapping[str, str] | None = None) -> Response:
 async def chat(body: StartRequest, owner: Owner, replica: Serving) -> Response:
     """The whole answer at once. Past the window: 202, and the answer goes on at Location."""
     with ExitStack() as watching:
+        watching.enter_context(replica.limits.tail(owner))
         turn, watch = await start(replica, owner, body, watching)
         reader = replica.hub.reader(watch, turn.first_seq, turn.first_seq - 1, active=True)
         try:

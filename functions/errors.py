@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from functions.contract import Problem
+from functions.limits import RateLimited
 from graph.eventlog import errors
 from graph.eventlog.errors import LogError
 from graph.failures import FAILURES
@@ -74,6 +75,10 @@ ERRORS: dict[str, Known] = {
     "invalid_request": Known(422, "What was sent is not right; the detail names the field.", False, SAYS_SO),
     "body_too_large": Known(413, "The body is too large.", False, SAYS_SO),
     "unsupported_media_type": Known(415, "The body must be JSON.", False, SAYS_SO),
+    "unauthenticated": Known(401, "Sign in first: this needs a token that is valid here.", False, SAYS_SO),
+    "issuer_unavailable": Known(503, "Your sign-in cannot be checked at the moment.", True, SENDS_AGAIN),
+    "origin_refused": Known(403, "A page of another site may not do this.", False, SAYS_SO),
+    "request_timeout": Known(408, "The body did not arrive in time.", False, SAYS_SO),
     "not_found": Known(404, "There is nothing at this address.", False, SAYS_SO),
     "method_not_allowed": Known(405, "This address knows no such method.", False, SAYS_SO),
 }
@@ -99,10 +104,16 @@ def refused(field: str, reason: str) -> RequestValidationError:
     return RequestValidationError([{"loc": ("body", *field.split(".")), "msg": reason, "type": "value_error"}])
 
 
+def known_problem(code: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An error of the table in the table's words."""
+    return problem(ERRORS[code].status, code, ERRORS[code].message, headers)
+
+
 def install(app: FastAPI) -> None:
     app.add_exception_handler(LogError, _log_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RateLimited, _limited)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -110,6 +121,11 @@ async def _log_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LogError)
     known = ERRORS.get(error.code)
     return problem(known.status, error.code, known.message) if known else await _unexpected(_, error)
+
+
+async def _limited(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RateLimited)
+    return problem(429, "rate_limited", error.detail, {"Retry-After": str(error.seconds)})
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

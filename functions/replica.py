@@ -16,6 +16,7 @@ from fastapi import Depends, Request
 from psycopg import AsyncConnection
 
 from functions.frames import encode
+from functions.limits import Limits
 from functions.settings import Settings
 from graph.eventlog.events import Event
 from graph.eventlog.hub import Hub
@@ -50,6 +51,7 @@ class Replica:
     database_url: str
     log: Sessions
     hub: Hub
+    limits: Limits
     secret_key: str = ""
     wakeups: Wakeups | None = None
     worker: TurnWorker | None = None
@@ -127,7 +129,7 @@ async def open_replica(
         pool = open_pool(database_url, max_size=settings.pool_size, prepare=lambda: replica.direct)
         log = Sessions(await stack.enter_async_context(pool))
         hub = Hub(log.read, encode, POLL_SECONDS_ALONE)
-        replica = Replica(settings, database_url, log, hub)
+        replica = Replica(settings, database_url, log, hub, Limits(settings, pool))
         replica.secret_key = settings.secret_key or await log.secret(OWNER_KEY, secrets.token_urlsafe(32))
         await stack.enter_async_context(hub.running())
         if settings.notify == "on":

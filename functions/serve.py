@@ -11,6 +11,7 @@ from types import FrameType
 import uvicorn
 
 from functions.app import create_app
+from functions.connection import Connection
 from functions.invoke import open_invoker
 from functions.replica import OpenWorker, Replica, open_replica
 from functions.settings import Settings
@@ -79,11 +80,12 @@ def serve(settings: Settings, url: str, listening: socket.socket, greet: Callabl
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
+        forwarded_allow_ips=settings.proxies,
     )
     server = _Server(config, drain, greet)
     server.run([listening])

@@ -1,19 +1,31 @@
 """The one place that reads the environment. A wrong value is refused at start with the setting's name."""
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Switch = Literal["on", "off"]
 PREFIX = "PULSELINE_"
 MODULE_AND_NAME = re.compile(r"[\w.]+:\w+\Z")
 ADDRESS_NEEDED = "must be a postgresql:// address, for example postgresql://me@localhost/pulseline"
-SECRET = frozenset({"DATABASE_URL", "PULSELINE_SECRET_KEY"})  # never repeated in a message
+SECRET = frozenset({"DATABASE_URL", "PULSELINE_JWT_SECRET", "PULSELINE_SECRET_KEY"})  # never repeated in a message
+
+
+def _words(value: str) -> list[str]:
+    return [word for part in value.split(",") if (word := part.strip())]
+
+
+def _is_origin(word: str) -> bool:
+    parts = urlsplit(word)
+    return parts.scheme in ("http", "https") and word == f"{parts.scheme}://{parts.netloc}" and "*" not in word
 
 
 class Settings(BaseSettings):
@@ -28,6 +40,20 @@ class Settings(BaseSettings):
     reranker: Literal["maxsim"] = "maxsim"
     graph: str | None = None
     secret_key: str | None = Field(default=None, min_length=16)
+    anonymous: Switch = "on"
+    jwt_issuer: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    jwt_audience: str | None = None
+    jwt_jwks_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    jwt_secret: str | None = Field(default=None, min_length=32)
+    trusted_proxies: str = "127.0.0.1"
+    cors_origins: str = ""
+    hsts_seconds: int = Field(default=31_536_000, ge=0)
+    max_body_bytes: int = Field(default=65_536, ge=1024)
+    max_message_characters: int = Field(default=4000, ge=1, le=4000)
+    max_turns_per_minute: int = Field(default=60, ge=0)
+    max_turns_per_owner: int = Field(default=20, ge=0)
+    max_tails: int = Field(default=10_000, ge=1)
+    max_tails_per_owner: int = Field(default=0, ge=0)
     notify: Switch = "on"
     worker: Switch = "on"
     run_function: str | None = None
@@ -53,6 +79,37 @@ class Settings(BaseSettings):
             raise ValueError(f"{ADDRESS_NEEDED}; write %25 for a % in it") from None
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for word in _words(value):
+            if word != "*":
+                ip_network(word)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        if wrong := [word for word in _words(value) if not _is_origin(word)]:
+            raise ValueError(f"must be origins such as https://app.example.org, with commas between; not {wrong[0]}")
+        return value
+
+    @model_validator(mode="after")
+    def _tokens_are_for_us(self) -> "Settings":
+        if (self.jwt_issuer or self.jwt_secret) and not self.jwt_audience:
+            raise PydanticCustomError("jwt_audience", "PULSELINE_JWT_AUDIENCE: name whom the tokens must be for")
+        return self
+
+    @property
+    def origins(self) -> list[str]:
+        """Of other pages that may use this API, beside our own."""
+        return _words(self.cors_origins)
+
+    @property
+    def proxies(self) -> list[str]:
+        """Whose X-Forwarded headers are believed."""
+        return _words(self.trusted_proxies)
+
     @field_validator("graph")
     @classmethod
     def _module_and_factory(cls, value: str | None) -> str | None:
@@ -65,6 +122,9 @@ def describe(error: ValidationError) -> str:
     """One line a setting: its name and what is wrong with it."""
     lines = []
     for problem in error.errors():
+        if not problem["loc"]:
+            lines.append(problem["msg"])  # of several settings; it names them itself
+            continue
         field = str(problem["loc"][0])
         name = field if field.isupper() else PREFIX + field.upper()
         got = "" if name in SECRET else f" (got {problem['input']!r})"

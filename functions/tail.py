@@ -116,9 +116,7 @@ async def _client_gone(receive: Receive) -> None:
     responses={
         200: {"content": {"text/event-stream": {}}, "description": "frames after the cursor"},
         204: {"description": "nothing after the cursor and no turn active: stop"},
-        404: {"model": Problem},
-        422: {"model": Problem},
-        503: {"model": Problem},
+        **{code: {"model": Problem} for code in (401, 404, 422, 429, 500, 503)},
     },
 )
 async def tail(
@@ -132,6 +130,7 @@ async def tail(
     """`Last-Event-ID` wins over `after`: an EventSource that reconnects by itself keeps its first URL."""
     cursor = int(last_event_id or after)
     with ExitStack() as watching:
+        watching.enter_context(replica.limits.tail(owner))
         watch = watching.enter_context(replica.hub.watch(session_id))
         gate = await replica.log.gate(session_id, owner)
         if cursor > gate.last_seq:

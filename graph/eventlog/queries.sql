@@ -272,6 +272,19 @@ select t.session_id, t.turn_id, %(value)s, %(comment)s
 on conflict (session_id, turn_id) do update set value = excluded.value, comment = excluded.comment, updated_at = now()
 returning turn_id;
 
+-- name: usage
+-- What an owner asks for, before one more turn: has this request its turn already, how many turns have not ended, and,
+-- if the owner began so many in the window, after how many seconds one of those has left it. limit 0: not asked.
+select exists (select 1 from turns t where t.session_id = %(session_id)s and t.request_id = %(request_id)s) as known,
+       (select count(*) from turns t join sessions s on s.session_id = t.session_id
+         where s.owner = %(owner)s and t.status in ('queued', 'running')) as active,
+       (select extract(epoch from t.created_at - now())::float8 + %(window_seconds)s
+          from sessions s join turns t on t.session_id = s.session_id
+         where %(limit)s > 0 and s.owner = %(owner)s and s.deleted_at is null
+           and s.updated_at > now() - make_interval(secs => %(window_seconds)s)
+           and t.created_at > now() - make_interval(secs => %(window_seconds)s)
+         order by t.created_at desc limit 1 offset greatest(%(limit)s - 1, 0)) as seconds;
+
 -- name: notify
 select pg_notify('pulseline', p) from unnest(%(payloads)s::text[]) as p;
 

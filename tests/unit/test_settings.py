@@ -20,6 +20,11 @@ def test_the_defaults_need_no_environment(monkeypatch: pytest.MonkeyPatch) -> No
         ("PULSELINE_MAX_TURNS", "0"),
         ("PULSELINE_SECRET_KEY", "short"),
         ("DATABASE_URL", "mysql://localhost/x"),
+        ("PULSELINE_TRUSTED_PROXIES", "10.0.0.0/8, the-proxy"),
+        ("PULSELINE_CORS_ORIGINS", "https://*.example.org"),
+        ("PULSELINE_CORS_ORIGINS", "https://app.example.org/"),
+        ("PULSELINE_JWT_ISSUER", "accounts.example.org"),
+        ("PULSELINE_JWT_SECRET", "too-short-to-sign-with"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_settings_name(
@@ -31,8 +36,9 @@ def test_a_wrong_value_is_refused_with_the_settings_name(
     assert describe(refused.value).startswith(f"{name}: ")
 
 
-def test_a_secret_is_never_repeated_in_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PULSELINE_SECRET_KEY", "tooshort")
+@pytest.mark.parametrize("name", ["PULSELINE_SECRET_KEY", "PULSELINE_JWT_SECRET"])
+def test_a_secret_is_never_repeated_in_a_refusal(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "tooshort")
     with pytest.raises(ValidationError) as refused:
         Settings()
     assert "tooshort" not in describe(refused.value)
@@ -40,3 +46,22 @@ def test_a_secret_is_never_repeated_in_a_refusal(monkeypatch: pytest.MonkeyPatch
 
 def test_a_misspelt_setting_is_named() -> None:
     assert unknown({"PULSELINE_MODLE": "x", "PULSELINE_MODEL": "y", "PATH": "z"}) == ["PULSELINE_MODLE"]
+
+
+def test_tokens_must_be_for_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULSELINE_JWT_ISSUER", "https://accounts.example.org")
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert describe(refused.value).startswith("PULSELINE_JWT_AUDIENCE: ")
+    monkeypatch.setenv("PULSELINE_JWT_AUDIENCE", "pulseline")
+    assert Settings().jwt_audience == "pulseline"
+
+
+def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULSELINE_TRUSTED_PROXIES", "10.0.0.0/8, ::1")
+    monkeypatch.setenv("PULSELINE_CORS_ORIGINS", "https://a.example.org,http://localhost:3000")
+    settings = Settings()
+    assert (settings.proxies, settings.origins) == (
+        ["10.0.0.0/8", "::1"],
+        ["https://a.example.org", "http://localhost:3000"],
+    )

@@ -1,0 +1,125 @@
+"""Bearer tokens: whose a JWT is, signed by an OpenID provider (JWT_ISSUER) or with a shared secret (JWT_SECRET)."""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import jwt
+from jwt import PyJWK, PyJWKSet
+
+from functions.settings import Settings
+from graph.eventlog.events import storable
+
+logger = logging.getLogger(__name__)
+PUBLIC_KEYS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+SHARED_SECRET = ("HS256", "HS384", "HS512")
+LEEWAY_SECONDS = 10.0
+KEYS_LAST_SECONDS = 3600.0
+KEYS_AGAIN_SECONDS = 10.0  # a token with an unknown key makes us ask the issuer at most so often
+FETCH_SECONDS = 5.0
+SUBJECT_MAX_CHARACTERS = 255
+
+
+class BadToken(Exception):
+    """The token is not valid here."""
+
+
+class IssuerUnavailable(Exception):
+    """The issuer's keys cannot be fetched."""
+
+
+class Tokens:
+    """Gives the owner of a token. Which algorithms are taken follows from the settings, never from the token."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keys = IssuerKeys(settings) if settings.jwt_issuer and not settings.jwt_secret else None
+        self.accepted = bool(settings.jwt_issuer or settings.jwt_secret)
+
+    async def owner(self, token: str) -> str:
+        """Raises BadToken, whatever is wrong with it, and IssuerUnavailable."""
+        if not self.accepted:
+            raise BadToken
+        try:
+            subject = (await self._claims(token))["sub"]
+        except (jwt.PyJWTError, ValueError) as error:
+            raise BadToken from error
+        if not 0 < len(subject) <= SUBJECT_MAX_CHARACTERS or storable(subject) != subject:
+            raise BadToken
+        return f"user:{self._settings.jwt_issuer or ''}#{subject}"
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        settings = self._settings
+        key = await self._keys.of(token) if self._keys else settings.jwt_secret
+        assert key is not None
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=PUBLIC_KEYS if self._keys else SHARED_SECRET,
+            audience=settings.jwt_audience,
+            issuer=settings.jwt_issuer,
+            leeway=LEEWAY_SECONDS,
+            options={"require": ["exp", "sub", "aud", *(["iss"] if settings.jwt_issuer else [])]},
+        )
+        return claims
+
+
+class IssuerKeys:
+    """The issuer's public keys, found through its discovery document unless JWT_JWKS_URL names them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._issuer, self._url = settings.jwt_issuer or "", settings.jwt_jwks_url
+        self._keys: dict[str | None, PyJWK] = {}
+        self._fetched_at = self._tried_at = -KEYS_LAST_SECONDS
+        self._fetching = asyncio.Lock()
+
+    async def of(self, token: str) -> PyJWK:
+        """The key that the token names; where it names none, the only one there is."""
+        kid = jwt.get_unverified_header(token).get("kid")
+        now = time.monotonic()
+        if now - self._fetched_at > KEYS_LAST_SECONDS or kid not in self._keys:
+            await self._refresh(now)
+        if kid is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        if kid not in self._keys:
+            raise BadToken
+        return self._keys[kid]
+
+    async def _refresh(self, asked_at: float) -> None:
+        """Those who come at once share one fetch. While the issuer is away, known keys stay good."""
+        async with self._fetching:
+            if self._tried_at > asked_at - KEYS_AGAIN_SECONDS:
+                return
+            self._tried_at = time.monotonic()
+            try:
+                found = PyJWKSet.from_dict(await self._fetch())
+            except (jwt.PyJWTError, ValueError, KeyError, TypeError, OSError) as error:
+                logger.warning("the issuer's keys could not be fetched: %s", type(error).__name__)
+                if not self._keys:
+                    self._tried_at = -KEYS_LAST_SECONDS
+                    raise IssuerUnavailable from error
+                return
+            self._keys = {key.key_id: key for key in found.keys if key.key_type != "oct"}
+            self._fetched_at = self._tried_at
+
+    async def _fetch(self) -> dict[str, Any]:
+        import httpx  # not on a cold start
+
+        try:
+            async with httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=True) as client:
+                if self._url is None:
+                    about = await _json(client, f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+                    if about["issuer"] != self._issuer:
+                        raise ValueError("the discovery document is of another issuer")
+                    self._url = str(about["jwks_uri"])
+                return await _json(client, self._url)
+        except httpx.HTTPError as error:
+            raise OSError(type(error).__name__) from error
+
+
+async def _json(client: Any, url: str) -> dict[str, Any]:
+    reply = await client.get(url)
+    reply.raise_for_status()
+    found: dict[str, Any] = reply.json()
+    return found

@@ -1,0 +1,244 @@
+"""Who may do what: every route that the app has, asked by its owner and by everybody else."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
+from unittest.mock import patch
+from uuid import uuid4
+
+import httpx
+import jwt
+import pytest
+from fastapi import FastAPI
+from itsdangerous import TimestampSigner
+
+from functions import auth
+from functions.auth import COOKIE, COOKIE_MAX_AGE_SECONDS, COOKIE_RENEWED_SECONDS, SALT
+from tests.support.app import calling, composed
+from tests.support.issuer import Issuer, issuing
+from tests.support.routes import routes
+
+CANARY = "canary-5d1f0c"
+WINDOW_SECONDS = 0.2
+OWNER = "alice"
+
+# No route is here by default: a new one fails `test_every_route_has_its_row` until it is given a row in one of these.
+PUBLIC = {
+    ("GET", "/"),
+    ("GET", "/c/{session_id}"),
+    ("GET", "/favicon.svg"),
+    ("GET", "/assets/*"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/openapi.json"),
+}
+# What an owner is answered with, and how to ask; everybody else gets 404, as if the session were not there.
+OF_A_SESSION: dict[tuple[str, str], tuple[int, Any]] = {
+    ("GET", "/chat/stream/{session_id}"): (200, None),
+    ("GET", "/sessions/{session_id}"): (200, None),
+    ("PUT", "/sessions/{session_id}/turns/{turn_id}/feedback"): (204, {"value": 1}),
+    ("PATCH", "/sessions/{session_id}"): (204, {"title": "renamed"}),
+    ("POST", "/chat/stream/{session_id}/cancel"): (200, {}),
+    ("POST", "/chat/stream"): (200, {"message": "and then?", "session_id": "{session_id}"}),
+    ("POST", "/chat"): (200, {"message": "and then?", "session_id": "{session_id}", "request_id": "again"}),
+    ("DELETE", "/sessions/{session_id}"): (204, None),
+}
+# What gives everybody his own.
+LISTS = {("GET", "/sessions")}
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[Issuer]:
+    with issuing() as provider:
+        yield provider
+
+
+@pytest.fixture
+async def app(database_url: str, issuer: Issuer) -> AsyncIterator[FastAPI]:
+    async with composed(
+        database_url, jwt_issuer=issuer.url, jwt_audience=issuer.audience, stream_window_seconds=WINDOW_SECONDS
+    ) as composed_app:
+        yield composed_app
+
+
+class Asked(NamedTuple):
+    method: str
+    path: str
+    body: Any
+
+
+def _ask(route: tuple[str, str], body: Any, names: dict[str, str]) -> Asked:
+    text = {key: value.format(**names) if isinstance(value, str) else value for key, value in (body or {}).items()}
+    return Asked(route[0], route[1].format(**names), text if body is not None else None)
+
+
+async def _send(client: httpx.AsyncClient, asked: Asked) -> httpx.Response:
+    return await client.request(asked.method, asked.path, json=asked.body)
+
+
+def bearer(token: str) -> dict[str, Any]:
+    return {"headers": {"Authorization": f"Bearer {token}"}}
+
+
+def _cookie(app: FastAPI, value: str, *, key: str = "", age_seconds: float = 0) -> dict[str, Any]:
+    signer = TimestampSigner(key or app.state.replica.secret_key, salt=SALT)
+    with patch.object(signer, "get_timestamp", lambda: int(TimestampSigner.get_timestamp(signer) - age_seconds)):
+        return {"cookies": {COOKIE: signer.sign(value).decode()}}
+
+
+Owning = Callable[[FastAPI, Issuer], dict[str, Any]]
+OWNERS: dict[str, Owning] = {
+    "token": lambda app, issuer: bearer(issuer.token(OWNER)),
+    "cookie": lambda app, issuer: _cookie(app, "anonymous:1"),
+}
+STRANGERS: dict[str, tuple[int, Owning]] = {
+    "another token": (404, lambda app, issuer: bearer(issuer.token("mallory"))),
+    "another cookie": (404, lambda app, issuer: _cookie(app, "anonymous:2")),
+    "nobody": (404, lambda app, issuer: {}),
+    "forged cookie": (404, lambda app, issuer: _cookie(app, "anonymous:1", key="guessed-guessed-guessed")),
+    "forged cookie of a token's owner": (
+        404,
+        lambda app, issuer: _cookie(app, f"user:{issuer.url}#alice", key="guess"),
+    ),
+    "expired cookie": (404, lambda app, issuer: _cookie(app, "anonymous:1", age_seconds=COOKIE_MAX_AGE_SECONDS + 60)),
+    "token in the address": (404, lambda app, issuer: {"params": {"access_token": issuer.token(OWNER)}}),
+    "expired token": (401, lambda app, issuer: bearer(issuer.token(OWNER, exp=1_700_000_000))),
+    "token without an end": (401, lambda app, issuer: bearer(issuer.token(OWNER, exp=None))),
+    "forged token": (401, lambda app, issuer: bearer(issuer.token(OWNER, key=Issuer().key))),
+    "wrong audience": (401, lambda app, issuer: bearer(issuer.token(OWNER, aud="another-service"))),
+    "no audience": (401, lambda app, issuer: bearer(issuer.token(OWNER, aud=None))),
+    "wrong issuer": (401, lambda app, issuer: bearer(issuer.token(OWNER, iss="https://evil.example"))),
+    "alg: none": (401, lambda app, issuer: bearer(issuer.unsigned(OWNER))),
+    "the public key as a secret": (401, lambda app, issuer: bearer(issuer.confused(OWNER))),
+    "not a token": (401, lambda app, issuer: bearer("not-a-token")),
+    "bad token with the owner's cookie": (401, lambda app, issuer: {**bearer("x"), **_cookie(app, "anonymous:1")}),
+}
+
+
+def test_every_route_has_its_row() -> None:
+    from functions.app import create_app
+    from functions.settings import Settings
+
+    found = routes(create_app(Settings(), "postgresql://nowhere"))
+    assert found == PUBLIC | set(OF_A_SESSION) | LISTS, "give the new route a row: who may ask it, what others get"
+
+
+async def _started(client: httpx.AsyncClient) -> dict[str, str]:
+    session_id = str(uuid4())
+    body = {"message": CANARY, "session_id": session_id, "request_id": "again"}
+    reply = await client.post("/chat/stream", json=body, headers={"Prefer": "respond-async"})
+    assert reply.status_code == 202, reply.text
+    return {"session_id": session_id, "turn_id": reply.json()["turn_id"]}
+
+
+@pytest.mark.parametrize("owning", OWNERS)
+async def test_an_owner_may_ask_every_route_and_others_learn_nothing(
+    app: FastAPI, issuer: Issuer, owning: str, say: Callable[[str], None]
+) -> None:
+    async with AsyncExitStack() as stack:
+        owner = await stack.enter_async_context(calling(app, **OWNERS[owning](app, issuer)))
+        names = await _started(owner)
+        for stranger, (status, identity) in STRANGERS.items():
+            client = await stack.enter_async_context(calling(app, **identity(app, issuer)))
+            for route, (_, body) in OF_A_SESSION.items():
+                reply = await _send(client, _ask(route, body, names))
+                code = "session_not_found" if status == 404 else "unauthenticated"
+                assert (reply.status_code, reply.json()["code"]) == (status, code), (stranger, route)
+                assert CANARY not in reply.text
+            for route in LISTS:
+                reply = await _send(client, _ask(route, None, names))
+                assert reply.status_code == (401 if status == 401 else 200), (stranger, route)
+                assert names["session_id"] not in reply.text, (stranger, route)
+        for route in LISTS:
+            assert names["session_id"] in (await _send(owner, _ask(route, None, names))).text
+        for route, (status, body) in OF_A_SESSION.items():
+            reply = await _send(owner, _ask(route, body, names))
+            assert reply.status_code == status, (route, reply.text)
+    say(f"ownership: {len(OF_A_SESSION) + len(LISTS)} routes x {len(STRANGERS) + 1} callers, owner by {owning}")
+
+
+async def test_what_is_public_shows_nothing_of_anybody_and_gives_no_owner(app: FastAPI, issuer: Issuer) -> None:
+    async with calling(app, **bearer(issuer.token(OWNER))) as owner:
+        names = await _started(owner)
+    async with calling(app) as nobody:
+        for method, path in PUBLIC:
+            reply = await nobody.request(method, path.format(**names).replace("*", "index.js"))
+            assert reply.status_code in (200, 404, 503), path
+            assert CANARY not in reply.text
+
+
+async def test_without_anonymous_owners_a_request_needs_a_token(database_url: str, issuer: Issuer) -> None:
+    settings: dict[str, Any] = {"anonymous": "off", "jwt_issuer": issuer.url, "jwt_audience": issuer.audience}
+    async with composed(database_url, **settings) as app, calling(app) as nobody:
+        reply = await nobody.get("/sessions")
+        assert (reply.status_code, reply.json()["code"]) == (401, "unauthenticated")
+        assert reply.headers["www-authenticate"] == 'Bearer realm="pulseline"'
+        assert "set-cookie" not in reply.headers
+        assert (await nobody.get("/healthz")).status_code == 200
+        assert (await nobody.get("/sessions", **bearer(issuer.token(OWNER)))).status_code == 200
+
+
+async def test_a_token_is_refused_where_no_issuer_is_set_and_its_bearer_is_no_anonymous_owner(
+    database_url: str, issuer: Issuer
+) -> None:
+    async with composed(database_url) as app, calling(app, **bearer(issuer.token(OWNER))) as client:
+        assert (await client.get("/sessions")).status_code == 401
+
+
+async def test_a_shared_secret_signs_tokens_too(database_url: str, issuer: Issuer) -> None:
+    secret = "a-secret-that-both-sides-know-0123456789"
+    async with composed(database_url, jwt_secret=secret, jwt_audience=issuer.audience) as app, calling(app) as client:
+        cases: list[tuple[Any, str, int]] = [
+            (secret, "HS256", 200),
+            (secret[::-1], "HS256", 401),
+            (issuer.key, "ES256", 401),
+            (None, "none", 401),
+        ]
+        for key, algorithm, status in cases:
+            token = jwt.encode(issuer.claims(OWNER), key, algorithm)
+            assert (await client.get("/sessions", **bearer(token))).status_code == status, algorithm
+
+
+async def test_keys_are_fetched_once_and_again_when_the_issuer_has_a_new_one(database_url: str) -> None:
+    with issuing() as issuer:
+        settings: dict[str, Any] = {"jwt_issuer": issuer.url, "jwt_audience": issuer.audience}
+        with patch("functions.tokens.KEYS_AGAIN_SECONDS", 0.0):
+            async with composed(database_url, **settings) as app, calling(app) as client:
+                issuer.away = True
+                away = await client.get("/sessions", **bearer(issuer.token(OWNER)))
+                assert (away.status_code, away.json()["code"]) == (503, "issuer_unavailable")
+                assert away.headers["retry-after"] == "2"
+                issuer.away = False
+                for _ in range(3):
+                    assert (await client.get("/sessions", **bearer(issuer.token(OWNER)))).status_code == 200
+                assert issuer.asked.count("/keys") == 1
+                old = issuer.token(OWNER)
+                issuer.rotate("second")
+                assert (await client.get("/sessions", **bearer(issuer.token(OWNER)))).status_code == 200
+                assert (await client.get("/sessions", **bearer(old))).status_code == 401
+                issuer.away = True
+                assert (await client.get("/sessions", **bearer(issuer.token(OWNER)))).status_code == 200
+
+
+async def test_unknown_keys_do_not_make_us_ask_the_issuer_without_end(app: FastAPI, issuer: Issuer) -> None:
+    async with calling(app) as client:
+        assert (await client.get("/sessions", **bearer(issuer.token(OWNER)))).status_code == 200
+        before = len(issuer.asked)
+        for n in range(20):
+            stranger = Issuer()
+            stranger.rotate(f"unknown-{n}")
+            assert (await client.get("/sessions", **bearer(stranger.token(OWNER)))).status_code == 401
+        assert len(issuer.asked) == before
+
+
+async def test_a_cookie_is_for_this_host_only_and_renewed_before_it_ends(app: FastAPI) -> None:
+    async with calling(app) as newcomer:
+        cookie = (await newcomer.get("/sessions")).headers["set-cookie"]
+        assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(cookie.split("; "))
+        assert "Domain" not in cookie
+        assert "set-cookie" not in (await newcomer.get("/sessions")).headers
+    async with calling(app, **_cookie(app, "anonymous:1", age_seconds=COOKIE_RENEWED_SECONDS + 60)) as regular:
+        renewed = (await regular.get("/sessions")).headers["set-cookie"]
+    signer = TimestampSigner(app.state.replica.secret_key, salt=SALT)
+    assert auth._known(signer, renewed.split(";")[0].partition("=")[2]) is not None
+    assert renewed.startswith(f"{COOKIE}=anonymous:1.")
