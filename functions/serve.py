@@ -22,6 +22,10 @@ from graph.models import open_model
 GC_THRESHOLDS = (50_000, 20, 50)  # a run keeps all its chunks until it ends: full collections over them stall the loop
 GRACEFUL_SECONDS = 3
 BACKLOG = 2048
+INHERITED = {  # by each connection: what the kernel keeps for a client, and how long for one that vanished
+    "TCP_NOTSENT_LOWAT": 64 * 1024,
+    "TCP_USER_TIMEOUT": 30_000,
+}
 
 
 class _Server(uvicorn.Server):
@@ -61,9 +65,13 @@ def tune_garbage_collection() -> None:
 def listen(host: str, port: int) -> socket.socket:
     """Takes the port first of all, so that a second start fails before it has done anything."""
     try:
-        return socket.create_server((host, port), backlog=BACKLOG)
+        listening = socket.create_server((host, port), backlog=BACKLOG)
     except OSError as error:
         raise ValueError(f"{host}:{port} cannot be used: {error.strerror}. Choose another port with --port.") from None
+    for name, value in INHERITED.items():
+        if hasattr(socket, name):
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return listening
 
 
 def serve(settings: Settings, url: str, listening: socket.socket, greet: Callable[[str], None]) -> int:

@@ -19,6 +19,7 @@ from graph.eventlog.events import ENDS, Event
 logger = logging.getLogger(__name__)
 RING_MAX_FRAMES = 256
 PAGE_EVENTS = 256
+TAKEN_MAX_BYTES = 64 * 1024  # by a reader at once: what it holds while its client takes nothing
 IDLE_POLL_SECONDS = 1.0
 FAILED_READ_PAUSE_SECONDS = 0.25
 
@@ -106,13 +107,24 @@ class Reader:
         if not frames and not self._hub.draining:
             await self._watch.changed(timeout)
             frames = await self._ready()
-        if frames:
-            self.cursor = frames[-1].seq
-        return frames
+        taken = _beginning(frames)
+        if taken:
+            self.cursor = taken[-1].seq
+        return taken
 
     async def _ready(self) -> list[Frame]:
         frames = self._watch.after(self.cursor)
         return await self._hub.page(self._watch.session_id, self.cursor) if frames is None else frames
+
+
+def _beginning(frames: list[Frame]) -> list[Frame]:
+    """Up to TAKEN_MAX_BYTES, one frame at least."""
+    size = 0
+    for n, frame in enumerate(frames):
+        size += len(frame.data)
+        if n and size > TAKEN_MAX_BYTES:
+            return frames[:n]
+    return frames
 
 
 class Hub:

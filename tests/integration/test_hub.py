@@ -10,7 +10,7 @@ import pytest
 
 from functions.frames import encode
 from graph.eventlog.events import Event
-from graph.eventlog.hub import RING_MAX_FRAMES, Frame, Hub
+from graph.eventlog.hub import RING_MAX_FRAMES, TAKEN_MAX_BYTES, Frame, Hub
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import HeldTurn, Writer
 from tests.support.turns import all_events, done, holding, open_writer, token
@@ -81,6 +81,25 @@ async def test_a_reader_behind_the_ring_pages_from_the_table(database_url: str, 
             while not frames or not frames[-1].ends:
                 frames += await slow.next(5)
     assert [frame.seq for frame in frames] == list(range(1, TOKENS + 3))
+
+
+async def test_a_reader_takes_no_more_at_once_than_a_stalled_client_may_hold(database_url: str, log: Sessions) -> None:
+    """From a page and from the ring; a frame that is larger than that comes alone."""
+    turn = await holding(log)
+    large = [1000, 30_000, 30_000, 30_000, 200_000, 10, 70_000, 10]
+    async with open_hub(log) as hub, open_writer(database_url, hub.publish) as writer:
+        with hub.watch(turn.session_id) as watch:
+            paging, ringing = (hub.reader(watch, 1, cursor, active=True) for cursor in (0, 1))
+            for size in large:
+                await writer.append(turn, token("x" * size))
+                await writer.flush(turn)
+            for reader in (paging, ringing):
+                first, taken = reader.cursor + 1, []
+                while reader.cursor < 1 + len(large):
+                    taken.append(await reader.next(5))
+                assert [frame.seq for frames in taken for frame in frames] == list(range(first, 2 + len(large)))
+                assert all(len(frames) == 1 or sum(len(f.data) for f in frames) <= TAKEN_MAX_BYTES for frames in taken)
+                assert max(len(frames) for frames in taken) > 1
 
 
 async def test_a_crowd_behind_the_ring_shares_its_reads(database_url: str, log: Sessions) -> None:
