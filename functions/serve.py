@@ -18,6 +18,7 @@ from functions.settings import Settings
 from functions.worker import open_worker
 from graph.any_graph import load
 from graph.models import open_model
+from graph.retrieval.embed import open_embedder
 
 GC_THRESHOLDS = (50_000, 20, 50)  # a run keeps all its chunks until it ends: full collections over them stall the loop
 GRACEFUL_SECONDS = 3
@@ -133,6 +134,10 @@ def _check_model(settings: Settings) -> None:
         open_model(settings.model)
     except ValueError as error:
         raise ValueError(f"PULSELINE_MODEL: {error}") from None
+    try:
+        open_embedder(settings.embeddings)
+    except ValueError as error:
+        raise ValueError(f"PULSELINE_EMBEDDINGS: {error}") from None
 
 
 def _log_to_stderr(settings: Settings) -> None:

@@ -12,11 +12,15 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+PROVIDER_MODEL = re.compile(r"[a-z][\w-]*:\S+")
+SERVICE = re.compile(r"https?://[^\s/]+(?:/\S*)?")
 Switch = Literal["on", "off"]
 PREFIX = "PULSELINE_"
 MODULE_AND_NAME = re.compile(r"[\w.]+:\w+\Z")
 ADDRESS_NEEDED = "must be a postgresql:// address, for example postgresql://me@localhost/pulseline"
-SECRET = frozenset({"DATABASE_URL", "PULSELINE_JWT_SECRET", "PULSELINE_SECRET_KEY"})  # never repeated in a message
+SECRET = frozenset(
+    {"DATABASE_URL", "PULSELINE_JWT_SECRET", "PULSELINE_SECRET_KEY", "PULSELINE_RERANKER_KEY"}
+)  # never repeated in a message
 
 
 def _words(value: str) -> list[str]:
@@ -36,8 +40,11 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     home: Path = Path(".pulseline")
     model: str = "extractive"
-    embeddings: Literal["minilm"] = "minilm"
-    reranker: Literal["maxsim"] = "maxsim"
+    embeddings: str = "minilm"
+    reranker: str = "maxsim"
+    reranker_key: str | None = None
+    region: Literal["international", "us", "ca", "uk", "ie", "eu", "au", "nz"] = "international"
+    history_tokens: int = Field(default=2000, ge=0)
     graph: str | None = None
     secret_key: str | None = Field(default=None, min_length=16)
     anonymous: Switch = "on"
@@ -77,6 +84,20 @@ class Settings(BaseSettings):
             conninfo_to_dict(value or "")
         except psycopg.Error:
             raise ValueError(f"{ADDRESS_NEEDED}; write %25 for a % in it") from None
+        return value
+
+    @field_validator("embeddings")
+    @classmethod
+    def _embeddings(cls, value: str) -> str:
+        if value != "minilm" and not PROVIDER_MODEL.fullmatch(value):
+            raise ValueError("must be minilm, or provider:model as LangChain's init_embeddings takes it")
+        return value
+
+    @field_validator("reranker")
+    @classmethod
+    def _reranker(cls, value: str) -> str:
+        if value != "maxsim" and not SERVICE.fullmatch(value):
+            raise ValueError("must be maxsim, or the address of a /rerank service: http://host/rerank?model=NAME")
         return value
 
     @field_validator("trusted_proxies")

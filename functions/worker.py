@@ -262,7 +262,13 @@ async def open_worker(replica: Replica) -> AsyncIterator[Worker]:
             yield worker
         return
     parts = open_parts(
-        model=settings.model, embeddings=settings.embeddings, reranker=settings.reranker, pool=replica.log.pool
+        model=settings.model,
+        embeddings=settings.embeddings,
+        reranker=settings.reranker,
+        reranker_key=settings.reranker_key,
+        region=settings.region,
+        history_tokens=settings.history_tokens,
+        pool=replica.log.pool,
     )
     await parts.warm_up()
     async with work_with(parts, replica) as worker:

@@ -9,7 +9,7 @@ from graph.parts import Parts, open_parts
 from graph.rag_agent import RagAgent
 from graph.safety import Safety
 from graph.state import State
-from graph.supervisor import supervisor
+from graph.supervisor import Supervisor
 
 __all__ = ["Parts", "build_graph", "open_parts"]
 
@@ -17,9 +17,10 @@ __all__ = ["Parts", "build_graph", "open_parts"]
 def build_graph(parts: Parts) -> StateGraph[State]:
     """Not compiled. No subgraphs, so that every node's tokens stream under its own name."""
     safety, rag, support = Safety(parts), RagAgent(parts), EmotionalSupport(parts)
+    supervisor = Supervisor(parts)
     graph = StateGraph(State)
     graph.add_node("safety", safety.check)
-    graph.add_node("supervisor", supervisor)
+    graph.add_node("supervisor", supervisor.route)
     graph.add_node("retrieve", rag.retrieve)
     graph.add_node("rerank", rag.rerank)
     graph.add_node("generate", rag.generate)
@@ -40,5 +41,7 @@ def _after_safety(state: State) -> Literal["emergency", "supervisor"]:
     return "emergency" if state["alarm"] else "supervisor"
 
 
-def _after_supervisor(state: State) -> Literal["retrieve", "emotional_support"]:
+def _after_supervisor(state: State) -> Literal["emergency", "retrieve", "emotional_support"]:
+    if state["alarm"]:
+        return "emergency"
     return "retrieve" if state["agent"] == "rag_agent" else "emotional_support"

@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langgraph.constants import TAG_NOSTREAM
 
+from graph.doses import DoseFilter
 from graph.provider import patient
 
 SOURCES = "sources"  # in a message's additional_kwargs: the numbered sources, which providers ignore
@@ -69,7 +70,8 @@ class MarkerFilter:
 
 
 class Cited(BaseChatModel):
-    """A provider's model whose answer is plain text and cites only the sources that it was given.
+    """A provider's model whose answer is plain text, cites only the sources that it was given, and names only doses
+    that the source cited beside them has.
 
     The inner model's own tokens stay out of LangGraph's stream; what leaves here was checked. Raises ModelFailed.
     """
@@ -87,13 +89,14 @@ class Cited(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        markers = MarkerFilter(len(messages[-1].additional_kwargs.get(SOURCES, [])))
+        sources = messages[-1].additional_kwargs.get(SOURCES, [])
+        markers, doses = MarkerFilter(len(sources)), DoseFilter([source["text"] for source in sources])
         async for chunk in patient(lambda: self.inner.astream(messages, {"tags": [TAG_NOSTREAM]}, stop=stop, **kwargs)):
             usage = chunk.usage_metadata
-            text = markers.feed(chunk.text)
+            text = doses.feed(markers.feed(chunk.text))
             if text or usage:
                 yield ChatGenerationChunk(message=AIMessageChunk(content=text, usage_metadata=usage))
-        yield ChatGenerationChunk(message=AIMessageChunk(content=markers.rest()))
+        yield ChatGenerationChunk(message=AIMessageChunk(content=doses.feed(markers.rest()) + doses.rest()))
 
     def _generate(
         self,

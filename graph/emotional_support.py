@@ -7,9 +7,10 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from graph.models import speak
 from graph.parts import Parts
-from graph.state import State, user_message
+from graph.red_flags import emergency_number
+from graph.state import State, recent, user_message
 
-HISTORY_MESSAGES = 8
+SUPPORT_MAX_WORDS = 150
 PROMPT = """You answer someone who is in distress, on a page for general health information.
 Write two to four short, warm sentences in plain words. Say back what you heard, without judging it or making it less.
 Ask exactly one open question at the end. Name no illness, give no diagnosis, mention no medicine and no dose.
@@ -19,6 +20,13 @@ Say once, and only where it fits, that a doctor or someone they trust can help a
 WARM_OPENING = "It is understandable that this worries you. Here is what the articles say.\n\n"
 COMPANY = "Someone you trust, or a doctor, can be there with you in ways that a page like this can't."
 WAY_ON = "If you would rather have information, ask me that and I will look it up in the articles here."
+
+CLINICAL = re.compile(
+    r"\b(?:diagnos\w+|disorder|prescri\w+|medications?|medicines?|tablets?|pills?|antidepressants?|\d+ ?m?g|bipolar|"
+    r"schizo\w+|\w+(?:prazole|azepam|oxetine|traline)|you (?:have|suffer from) (?:depression|anxiety|ptsd)|"
+    r"i am (?:a )?(?:human|person|doctor))\b",
+    re.IGNORECASE,
+)
 
 
 class Reply(NamedTuple):
@@ -70,12 +78,20 @@ class EmotionalSupport:
     async def answer(self, state: State) -> dict[str, Any]:
         parts = self._parts
         if parts.writes:
-            prompt = SystemMessage(PROMPT.format(number=parts.emergency_number))
-            spoken = await speak(parts.model, [prompt, *state["messages"][-HISTORY_MESSAGES:]])
+            prompt = SystemMessage(PROMPT.format(number=emergency_number(parts.region)))
+            history = recent(state["messages"], parts.history_tokens)
+            spoken = await speak(parts.model, [prompt, *history], shown=False)
+            if not fits(spoken.content):
+                spoken = spoken._replace(content=reviewed(user_message(state)))
         else:
             spoken = await speak(parts.reciter, [HumanMessage(reviewed(user_message(state)))])
         answer = AIMessage(spoken.content, id=f"{state['turn_id']}:assistant", usage_metadata=spoken.usage)
         return {"messages": [answer], "citations": [], "abstained": False}
+
+
+def fits(reply: str) -> bool:
+    """Read before anyone sees it: a model that forgets itself is not shown."""
+    return 0 < len(reply.split()) <= SUPPORT_MAX_WORDS and reply.count("?") <= 1 and CLINICAL.search(reply) is None
 
 
 def reviewed(message: str) -> str:

@@ -1,12 +1,14 @@
 """The chat model that a name stands for: `extractive`, `scripted?…`, else what `init_chat_model` takes."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.runnables import RunnableConfig
+from langgraph.constants import TAG_NOSTREAM
 
 from graph.citations import Cited
 from graph.offline_models import Extractive, Scripted
@@ -17,11 +19,13 @@ SCRIPTED = {"tokens": 200, "delay_ms": 10, "stage_ms": 0, "stamp": 0}
 
 
 class Opened(NamedTuple):
-    """`writes`: it composes text of its own; a model that does not is given finished texts to recite."""
+    """`writes`: it composes text of its own; a model that does not is given finished texts to recite.
+    `router`: the same provider's model as it is asked where a message should go, at temperature 0."""
 
     model: BaseChatModel
     name: str
     writes: bool = True
+    router: BaseChatModel | None = None
 
 
 class Spoken(NamedTuple):
@@ -39,7 +43,7 @@ def open_model(name: str, pace_ms: int | None = None) -> Opened:
         script = options(name, query, SCRIPTED)
         model = Scripted(pace_ms=script["delay_ms"], tokens=script["tokens"], stamp=bool(script["stamp"]))
         return Opened(model, kind)
-    return Opened(Cited(inner=_provider(name)), name)
+    return Opened(Cited(inner=_provider(name)), name, router=_provider(name, temperature=0))
 
 
 def scripted_stage_ms(name: str) -> int | None:
@@ -65,15 +69,17 @@ def _example(defaults: dict[str, int]) -> str:
     return "&".join(f"{key}={value}" for key, value in defaults.items())
 
 
-def _provider(name: str) -> BaseChatModel:
+def _provider(name: str, **options: Any) -> BaseChatModel:
     from langchain.chat_models import init_chat_model
 
     try:
         if not name:
             raise ValueError("it has no name")
-        model = init_chat_model(name)
+        model = init_chat_model(name, **options)
         # Tries again by itself, where we must not: after the first token, or for longer than anyone waits.
-        return init_chat_model(name, max_retries=0) if "max_retries" in type(model).model_fields else model
+        if "max_retries" not in type(model).model_fields:
+            return cast(BaseChatModel, model)
+        return cast(BaseChatModel, init_chat_model(name, max_retries=0, **options))
     except ImportError as error:
         raise ValueError(f"{name!r} needs a Python package that is not installed: {error}") from error
     except Exception as error:  # every provider raises types of its own, for a missing key too
@@ -83,11 +89,12 @@ def _provider(name: str) -> BaseChatModel:
         ) from error
 
 
-async def speak(model: BaseChatModel, messages: Sequence[BaseMessage]) -> Spoken:
-    """Streams the model, which is what LangGraph shows, and gives the same text whole."""
+async def speak(model: BaseChatModel, messages: Sequence[BaseMessage], shown: bool = True) -> Spoken:
+    """Streams the model, which is what LangGraph shows unless it is told not to, and gives the same text whole."""
+    config: RunnableConfig = {} if shown else {"tags": [TAG_NOSTREAM]}
     pieces: list[str] = []
     usage: UsageMetadata | None = None
-    async for chunk in model.astream(list(messages)):
+    async for chunk in model.astream(list(messages), config):
         pieces.append(chunk.text)
         if chunk.usage_metadata:
             usage = add_usage(usage, chunk.usage_metadata)

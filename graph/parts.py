@@ -10,12 +10,13 @@ from psycopg_pool import AsyncConnectionPool
 
 from graph.models import open_model, scripted_stage_ms
 from graph.offline_models import Reciter
-from graph.red_flags import EMERGENCY_NUMBER
+from graph.red_flags import INTERNATIONAL, regions
 from graph.retrieval.embed import open_embedder
 from graph.retrieval.rerank import Ranked, Reranker
+from graph.retrieval.rerank_service import RerankService
 from graph.retrieval.search import Found, Search
 
-RERANKERS = ("maxsim",)
+HISTORY_TOKENS = 2000
 
 
 async def _nothing() -> None: ...
@@ -35,7 +36,9 @@ class Parts:
     writes: bool = True
     reciter: BaseChatModel = field(default_factory=Reciter)
     urgent: BaseChatModel = field(default_factory=Reciter)
-    emergency_number: str = EMERGENCY_NUMBER
+    router: BaseChatModel | None = None
+    region: str = INTERNATIONAL
+    history_tokens: int = HISTORY_TOKENS
     warm_up: Callable[[], Awaitable[None]] = _nothing
 
 
@@ -44,30 +47,34 @@ def open_parts(
     model: str,
     embeddings: str,
     reranker: str,
+    reranker_key: str | None = None,
     pool: AsyncConnectionPool[Any],
     pace_ms: int | None = None,
-    emergency_number: str = EMERGENCY_NUMBER,
+    region: str = INTERNATIONAL,
+    history_tokens: int = HISTORY_TOKENS,
 ) -> Parts:
     """Quick: the encoder is loaded by the first question, or by `warm_up`. Raises ValueError for an unknown name."""
+    if region not in regions():
+        raise ValueError(f"PULSELINE_REGION: {region!r} is none of {', '.join(regions())}")
     opened = open_model(model, pace_ms)
     embedder = open_embedder(embeddings)
-    if reranker not in RERANKERS:
-        raise ValueError(f"{reranker!r} is no reranker; there is {', '.join(RERANKERS)}")
+    service = None if reranker == "maxsim" else RerankService(reranker, reranker_key)
+    rerank = Reranker(pool, embedder, service=service)
     reciter = Reciter(pace_ms=getattr(opened.model, "pace_ms", 0))
     stage_ms = scripted_stage_ms(model)
     if stage_ms is not None:
-        return Parts(
-            opened.model, opened.name, *_scripted(stage_ms), reciter=reciter, emergency_number=emergency_number
-        )
+        return Parts(opened.model, opened.name, *_scripted(stage_ms), reciter=reciter, region=region)
     return Parts(
         opened.model,
         opened.name,
         Search(pool, embedder),
-        Reranker(pool, embedder),
+        rerank,
         writes=opened.writes,
         reciter=reciter,
-        emergency_number=emergency_number,
-        warm_up=embedder.warm_up,
+        router=opened.router,
+        region=region,
+        history_tokens=history_tokens,
+        warm_up=rerank.warm_up,
     )
 
 

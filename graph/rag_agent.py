@@ -11,10 +11,9 @@ from graph.models import Spoken, speak
 from graph.parts import Parts
 from graph.quotes import EVIDENCE, QUESTION
 from graph.red_flags import topic_line
-from graph.state import State, user_message
+from graph.state import State, recent, user_message
 
 FIT_NEEDED = 0.565  # chosen in docs/decisions/0007-when-to-abstain.md
-HISTORY_MESSAGES = 6
 NEAREST_TOPICS = 3
 NEAR_FROM_FIT = 0.4  # below, the question is about something else altogether
 PROMPT = """You give general health information on a public page, in plain words, in the language of the question.
@@ -60,7 +59,7 @@ class RagAgent:
         return {"messages": [answer], "citations": cited, "abstained": abstained}
 
     async def _answer(self, state: State) -> Spoken:
-        return await speak(self._parts.model, prompt(state))
+        return await speak(self._parts.model, prompt(state, self._parts.history_tokens))
 
     async def _recite(self, text: str) -> Spoken:
         return await speak(self._parts.reciter, [HumanMessage(text)]) if text else Spoken("", None)
@@ -68,16 +67,16 @@ class RagAgent:
     def _opening(self, state: State, abstained: bool) -> str:
         opening = WARM_OPENING if state["warm"] and not abstained else ""
         topic = state["urgent_topic"]
-        return f"{topic_line(topic, self._parts.emergency_number)}\n\n{opening}" if topic else opening
+        return f"{topic_line(topic, self._parts.region)}\n\n{opening}" if topic else opening
 
 
-def prompt(state: State) -> list[BaseMessage]:
+def prompt(state: State, history_tokens: int) -> list[BaseMessage]:
     """Numbered passages for a model that reads; the same as data for one that quotes."""
     passages = "\n\n".join(f"[{n}] {s['title']}\n{s['text']}" for n, s in enumerate(state["sources"], start=1))
     extra = {SOURCES: state["sources"], EVIDENCE: state["evidence"], QUESTION: state["question"]}
     return [
         SystemMessage(PROMPT.format(passages=passages)),
-        *state["messages"][:-1][-HISTORY_MESSAGES:],
+        *(recent(state["messages"][:-1], history_tokens) if history_tokens else []),
         HumanMessage(user_message(state), additional_kwargs=extra),
     ]
 

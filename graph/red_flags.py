@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-EMERGENCY_NUMBER = "your local emergency number (112 in Europe, 911 in North America)"
+INTERNATIONAL = "international"
 # A comma ends a clause only where a new subject follows: "no fever, chest pain or cough" takes all three back.
 CLAUSE_ENDS = re.compile(
-    r"[.!?;:\n]+|,? but |, and |, (?=(?:i|i'm|i've|my|he|he's|she|she's|they|we|our|the|it|it's|what|how|should|can|is|are|"
-    r"do|please|help|her|his|this|there)\b)"
+    r"[.!?;:\n]+|,? but |, and |, (?=(?:i|i'm|i've|my|he|he's|she|she's|they|we|our|the|it|it's|what|how|should|can|"
+    r"is|are|do|please|help|her|his|this|there)\b)"
 )
 TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "–": "-", "—": "-"})
 
@@ -59,13 +59,34 @@ def find_flag(message: str) -> Flag | None:
     return topic
 
 
-def emergency_text(category: str, number: str) -> str:
-    return str(_data()["categories"][category]["text"]).format(number=number).strip()
+def categories() -> tuple[str, ...]:
+    return tuple(_data()["categories"])
 
 
-def topic_line(category: str, number: str) -> str:
+def regions() -> tuple[str, ...]:
+    return tuple(_data()["regions"])
+
+
+def emergency_text(category: str, region: str) -> str:
+    """With the region's numbers: of the emergency service, a poison centre and a crisis line."""
+    return str(_data()["categories"][category]["text"]).format(**_data()["regions"][region]).strip()
+
+
+def topic_line(category: str, region: str) -> str:
     key = "topic_line_self_harm" if category == "self_harm" else "topic_line"
-    return str(_data()[key]).format(number=number)
+    return str(_data()[key]).format(**_data()["regions"][region])
+
+
+def emergency_number(region: str) -> str:
+    return str(_data()["regions"][region]["number"])
+
+
+def confirms_self_harm(question: str, answer: str) -> bool:
+    """Whether `answer` says yes to the text that asks about it: "yes", "I am", "I have a plan"."""
+    asked = _data()["categories"]["self_harm"]["text"].strip().partition("\n")[0]
+    return (
+        question.startswith(asked) and _words(_data()["confirms"]).match(_normal(answer, _rules()).strip()) is not None
+    )
 
 
 def _alarms(text: str, category: _Category, rules: _Rules) -> bool:

@@ -6,7 +6,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from graph.models import speak
 from graph.parts import Parts
-from graph.red_flags import emergency_text, find_flag
+from graph.red_flags import confirms_self_harm, emergency_text, find_flag
 from graph.state import State, user_message
 
 
@@ -18,14 +18,18 @@ class Safety:
         find_flag("")  # reads the rules, so that the first message does not wait for that
 
     async def check(self, state: State) -> dict[str, Any]:
-        flag = find_flag(user_message(state))
+        message = user_message(state)
+        before = next((said.text for said in reversed(state["messages"]) if isinstance(said, AIMessage)), "")
+        flag = find_flag(message)
+        if (flag is None or not flag.now) and confirms_self_harm(before, message):
+            return {"agent": "safety", "alarm": "self_harm"}
         if flag is None:
             return {}
         return {"agent": "safety", "alarm": flag.category} if flag.now else {"urgent_topic": flag.category}
 
     async def emergency(self, state: State) -> dict[str, Any]:
         """Without pauses: nobody in need should wait for a reading pace."""
-        text = emergency_text(state["alarm"], self._parts.emergency_number)
+        text = emergency_text(state["alarm"], self._parts.region)
         spoken = await speak(self._parts.urgent, [HumanMessage(text)])
         answer = AIMessage(spoken.content, id=f"{state['turn_id']}:assistant")
         return {"messages": [answer], "citations": [], "abstained": False}

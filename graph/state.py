@@ -6,6 +6,9 @@ from typing import Annotated, Any, TypedDict, cast
 from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
 from langgraph.graph.message import add_messages
 
+TOKEN_BYTES = 4  # about what a token of English takes; of other scripts it takes fewer, and the history is shorter
+MESSAGE_TOKENS = 4
+
 
 class State(TypedDict, total=False):
     """`messages` is the conversation; everything else belongs to one turn and is reset by `turn_input`.
@@ -57,6 +60,19 @@ def turn_input(turn_id: str, message: str, earlier: Sequence[BaseMessage] = ()) 
         citations=[],
         abstained=False,
     )
+
+
+def recent(messages: Sequence[BaseMessage], tokens: int) -> list[BaseMessage]:
+    """The newest messages that fit, by a rough count, and always the last; the first of them is the user's."""
+    kept: list[BaseMessage] = []
+    for message in reversed(messages):
+        tokens -= len(message.text.encode()) // TOKEN_BYTES + MESSAGE_TOKENS
+        if kept and tokens < 0:
+            break
+        kept.insert(0, message)
+    while len(kept) > 1 and not isinstance(kept[0], HumanMessage):
+        kept.pop(0)
+    return kept
 
 
 def user_message(state: State) -> str:

@@ -1,14 +1,29 @@
-"""Routes a turn by rules: information, distress, or both; no model, so nothing to leak and nothing to wait for."""
+"""Routes a turn: information, distress, or both. Rules decide what is plain; what they leave open costs one call of
+a model, where there is one that writes. What the model says is never shown."""
 
+import asyncio
+import logging
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple, cast
 
-from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, SystemMessage
+from langgraph.constants import TAG_NOSTREAM
+from pydantic import BaseModel, Field
 
-from graph.state import State, user_message
+from graph.parts import Parts
+from graph.red_flags import categories
+from graph.state import State, recent
 
+logger = logging.getLogger(__name__)
 LEANS_MAX_WORDS = 8
+RAMBLES_FROM_WORDS = 45
+ROUTE_SECONDS = 4.0
+ROUTE_TOKENS = 800
+PROMPT = """You sort messages of a page for general health information. Answer with the fields alone.
+agent: emotional_support when the last message only tells of feelings; rag_agent when it asks for anything to look up.
+question: the last message as one short question that can be understood without the conversation, in its language.
+emergency: what somebody seems to be in danger of now, or none. Categories: {categories}."""
 
 
 def _any(*alternatives: str) -> re.Pattern[str]:
@@ -70,12 +85,67 @@ def asks(message: str) -> bool:
     return QUESTION.search(without) is not None or (MATTER.search(without) is not None and not GRIEF.search(plain))
 
 
-async def supervisor(state: State) -> dict[str, Any]:
-    message = user_message(state)
-    distressed = feels(message)
-    if distressed and not asks(message):
-        return {"agent": "emotional_support"}
-    return {"agent": "rag_agent", "question": condense(state["messages"]), "warm": distressed}
+class Routing(NamedTuple):
+    """`plain`: the rules are sure of the agent and of the question."""
+
+    agent: Literal["rag_agent", "emotional_support"]
+    question: str
+    warm: bool
+    plain: bool
+
+
+class Asked(BaseModel):
+    """What the model says about a message."""
+
+    agent: Literal["rag_agent", "emotional_support"]
+    question: str = Field(min_length=1, max_length=400)
+    emergency: str = "none"
+
+
+class Supervisor:
+    def __init__(self, parts: Parts) -> None:
+        self._router = parts.router
+        self._instructions = SystemMessage(PROMPT.format(categories=", ".join(categories())))
+
+    async def route(self, state: State) -> dict[str, Any]:
+        """A model may add an alarm; the gate before it has had its say, so it takes none away."""
+        ruled = by_rules(state["messages"])
+        asked = None if ruled.plain or self._router is None else await self._ask(state["messages"])
+        if asked is None:
+            return {"agent": ruled.agent, "question": ruled.question, "warm": ruled.warm}
+        if asked.emergency in categories():
+            return {"agent": "safety", "alarm": asked.emergency}
+        return {"agent": asked.agent, "question": asked.question, "warm": ruled.warm and asked.agent == "rag_agent"}
+
+    async def _ask(self, messages: Sequence[AnyMessage]) -> Asked | None:
+        """None when it does not answer in time, or not as it should: then the rules' guess stands."""
+        assert self._router is not None
+        said: list[BaseMessage] = [self._instructions, *recent(messages, ROUTE_TOKENS)]
+        try:
+            async with asyncio.timeout(ROUTE_SECONDS):
+                structured = self._router.with_structured_output(Asked)
+                return cast(Asked, await structured.ainvoke(said, {"tags": [TAG_NOSTREAM]}))
+        except Exception as error:  # of whatever provider: an answer without its help is better than none
+            logger.warning("routing without the model: %s", type(error).__name__)
+            return None
+
+
+def by_rules(messages: Sequence[AnyMessage]) -> Routing:
+    asked = [message.text for message in messages if isinstance(message, HumanMessage)]
+    message = asked[-1]
+    distressed, information = feels(message), asks(message)
+    agent: Literal["rag_agent", "emotional_support"] = (
+        "emotional_support" if distressed and not information else "rag_agent"
+    )
+    leaning = len(asked) > 1 and leans(message)
+    rambling = len(message.split()) >= RAMBLES_FROM_WORDS
+    question = condense(messages)
+    return Routing(
+        agent,
+        question,
+        warm=distressed and information,
+        plain=(distressed or information) and not leaning and not (rambling and information),
+    )
 
 
 def condense(messages: Sequence[AnyMessage]) -> str:
@@ -83,7 +153,19 @@ def condense(messages: Sequence[AnyMessage]) -> str:
     asked = [message.text for message in messages if isinstance(message, HumanMessage)]
     question = asked[-1]
     earlier = next((text for text in reversed(asked[:-1]) if not leans(text)), None)
-    return f"{_subject(earlier)} {question}" if earlier and leans(question) else question
+    if earlier and leans(question):
+        return f"{_subject(earlier)} {question}"
+    return core(question)
+
+
+def core(message: str) -> str:
+    """Of a long message, its sentences that ask; when none does, all of it."""
+    if len(message.split()) < RAMBLES_FROM_WORDS:
+        return message
+    sentences = re.split(r"(?<=[.!?])\s+", message)
+    asking = [one for one in sentences if one.rstrip().endswith("?") or QUESTION.search(_plain(one))]
+    telling = [one for one in sentences if one not in asking and MATTER.search(_plain(one))]
+    return " ".join([*telling[-1:], *asking[-2:]]) if asking else message
 
 
 def _subject(question: str) -> str:

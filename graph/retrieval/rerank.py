@@ -5,17 +5,19 @@ The numbers come from the `tune` part of tests/support/questions.tsv and from Me
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import httpx
 import numpy as np
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from graph.retrieval.embed import Embedder, Encoded, Vectors, unit
 from graph.retrieval.queries import query
+from graph.retrieval.rerank_service import RerankService
 from graph.retrieval.tokens import project, silent_pieces, unpack
 from graph.retrieval.wordpiece import vocabulary
 
@@ -24,6 +26,7 @@ SOURCES = 6
 MAXSIM_WEIGHT = 0.5  # the rest is the cosine of the whole passage
 COMMON_WORD_WEIGHT = 0.3
 TIMEOUT_SECONDS = 2
+WITHOUT_SERVICE = "The sources are in the order of the built-in ranking: the reranking service cannot be used."
 DEGRADED = "The sources are in the order of the search: reranking failed."
 COMMON_WORDS = (
     *("what", "when", "how", "is", "are", "be", "do", "does", "can", "should", "the", "a", "an", "of", "to", "for"),
@@ -58,8 +61,19 @@ class Compared(NamedTuple):
 class Reranker:
     """Never fails: without token vectors the order of the search stays, and the answer says so."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any], embedder: Embedder, count: int = SOURCES) -> None:
-        self._pool, self._embedder, self._count = pool, embedder, count
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[Any],
+        embedder: Embedder,
+        count: int = SOURCES,
+        service: RerankService | None = None,
+    ) -> None:
+        self._pool, self._embedder, self._count, self._service = pool, embedder, count, service
+
+    async def warm_up(self) -> None:
+        await self._embedder.warm_up()
+        if self._service is not None:
+            await self._service.test()
 
     async def __call__(self, question: str, passages: list[dict[str, Any]]) -> Ranked:
         if not passages:
@@ -68,11 +82,26 @@ class Reranker:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 encoded = await self._embedder.encode_question(question)
                 rows = await self._token_rows(passages)
-                return await self._embedder.apart(rank, encoded, passages, rows, self._count)
+                order, degraded = await self._order(question, passages)
+                ranked = await self._embedder.apart(rank, encoded, passages, rows, self._count, order)
+                return ranked._replace(degraded=degraded)
         except Exception:
             logger.exception("reranking failed")
             best = passages[: self._count]
             return Ranked([_source(passage, passage["score"]) for passage in best], [], _cosine_fit(best), DEGRADED)
+
+    async def _order(self, question: str, passages: list[dict[str, Any]]) -> tuple[dict[str, float], str | None]:
+        """The service's scores by passage; none without a service, and none with a reason when it fails."""
+        if self._service is None:
+            return {}, None
+        if not self._service.usable:
+            return {}, WITHOUT_SERVICE
+        try:
+            scores = await self._service.scores(question, [f"{p['title']}\n{p['text']}" for p in passages])
+        except (httpx.HTTPError, ValueError) as error:
+            logger.warning("the reranker failed: %s", type(error).__name__)
+            return {}, WITHOUT_SERVICE
+        return {p["id"]: score for p, score in zip(passages, scores, strict=True)}, None
 
     async def _token_rows(self, passages: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
         wanted = {"documents": [p["document_id"] for p in passages], "ordinals": [p["ordinal"] for p in passages]}
@@ -97,13 +126,17 @@ def asked(encoded: Encoded) -> Question:
 
 
 def rank(
-    encoded: Encoded, passages: list[dict[str, Any]], rows: dict[tuple[str, int], dict[str, Any]], count: int
+    encoded: Encoded,
+    passages: list[dict[str, Any]],
+    rows: dict[tuple[str, int], dict[str, Any]],
+    count: int,
+    order: Mapping[str, float],
 ) -> Ranked:
-    """A passage that was deleted since the search is left out."""
+    """By `order` where it is given, else by MaxSim. A passage that was deleted since the search is left out."""
     there = [(p, rows[key]) for p in passages if (key := (p["document_id"], p["ordinal"])) in rows]
     question = asked(encoded)
     compared = [compare(question, passage, row) for passage, row in there]
-    best = sorted(compared, key=lambda one: -one.score)[:count]
+    best = sorted(compared, key=lambda one: -order.get(one.passage["id"], one.score))[:count]
     evidence = [
         {"source": number, "order": order, "text": text, "score": round(score, 4)}
         for number, one in enumerate(best, start=1)

@@ -76,7 +76,7 @@ async def _measured(url: str, medquad: Path | None) -> tuple[list[str], bool]:
 async def _library(url: str, name: str, paths: list[Path]) -> str:
     """A database of that name with these documents in it."""
     with psycopg.connect(url, autocommit=True) as connection:
-        if not connection.execute("select from pg_database where datname = %s", [name]).fetchone():
+        if connection.execute("select from pg_database where datname = %s", [name]).fetchone() is None:
             connection.execute(f"create database {name}".encode())
     library_url = psycopg.conninfo.make_conninfo(url, dbname=name)
     began = time.monotonic()

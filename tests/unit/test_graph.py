@@ -1,12 +1,18 @@
 """The graph as the worker streams it: which tasks end with what, which tokens come, what stays in the state."""
 
+import asyncio
+import json
+import re
 from typing import Any, NamedTuple
 
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph.state import CompiledStateGraph
+from pydantic import Field
 
 from graph.builder import Parts, build_graph
 from graph.citations import Cited
@@ -16,7 +22,7 @@ from graph.offline_models import Extractive, Reciter, Scripted
 from graph.rag_agent import FIT_NEEDED, GREETED, NOTHING_FITS
 from graph.retrieval.rerank import Ranked
 from graph.retrieval.search import Found
-from graph.state import turn_input
+from graph.state import recent, turn_input
 from tests.support.provider import SHOWN, Provider
 
 ANSWERING = ("generate", "emergency", "emotional_support")
@@ -26,7 +32,9 @@ EVIDENCE = {"source": 1, "order": 0, "text": "Gout hurts.", "score": 0.8}
 Compiled = CompiledStateGraph[Any, Any, Any, Any]
 
 
-def parts(fit: float | None = 0.9, model: Any = None, sources: int = 1, degraded: str | None = None) -> Parts:
+def parts(
+    fit: float | None = 0.9, model: Any = None, sources: int = 1, degraded: str | None = None, router: Any = None
+) -> Parts:
     async def search(question: str) -> Found:
         return Found([{**SOURCE, "document_id": "gout", "ordinal": 1}])
 
@@ -34,7 +42,9 @@ def parts(fit: float | None = 0.9, model: Any = None, sources: int = 1, degraded
         return Ranked([SOURCE] * sources, [EVIDENCE], fit, degraded)
 
     model = model or Extractive(pace_ms=0)
-    return Parts(model, "test", search, rerank, writes=not isinstance(model, Extractive), reciter=Reciter())
+    return Parts(
+        model, "test", search, rerank, writes=not isinstance(model, Extractive), reciter=Reciter(), router=router
+    )
 
 
 class Run(NamedTuple):
@@ -115,6 +125,126 @@ async def test_an_alarm_is_answered_at_once_and_no_model_sees_it() -> None:
     assert done.state["messages"][-1].id == "turn-1:assistant"
 
 
+async def test_every_turn_passes_the_gate_the_fifth_too() -> None:
+    graph = compiled(parts())
+    for number, message in enumerate(["What is gout?", "and for children?", "I feel so lonely", "What is gout?"]):
+        assert "emergency" not in (await run(graph, message, f"turn-{number}")).results
+    fifth = await run(graph, "now my chest hurts and my left arm is numb", "turn-5")
+    assert list(fifth.results) == ["safety", "emergency"]
+    assert "Call your local emergency number" in fifth.text
+
+
+async def test_a_yes_to_the_question_about_self_harm_stays_with_it() -> None:
+    graph = compiled(parts())
+    await run(graph, "I want to die")
+    again = await run(graph, "yes", "turn-2")
+    assert list(again.results) == ["safety", "emergency"]
+    assert again.state["alarm"] == "self_harm"
+    later = await run(graph, "What is gout?", "turn-3")
+    assert list(later.results)[-1] == "generate"
+
+
+class Router(BaseChatModel):
+    """A provider's model as the supervisor asks it: it calls the tool with these fields, or does what `act` does."""
+
+    fields: dict[str, Any] = Field(default_factory=dict)
+    act: Any = None
+    asked: list[Any] = Field(default_factory=list)
+
+    @property
+    def _llm_type(self) -> str:
+        return "router"
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self
+
+    async def _astream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        self.asked.append(messages)
+        if self.act is not None:
+            await self.act()
+        call: Any = {"name": "Asked", "args": json.dumps(self.fields), "id": "1", "index": 0}
+        for content in ("I think", " it is "):
+            yield ChatGenerationChunk(message=AIMessageChunk(content=content))
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
+
+    def _generate(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+
+def router(agent: str = "rag_agent", question: str = "Gout in children?", emergency: str = "none") -> Router:
+    return Router(fields={"agent": agent, "question": question, "emergency": emergency}, asked=[])
+
+
+async def test_what_is_plain_costs_no_model_call() -> None:
+    asked = router()
+    done = await run(compiled(parts(router=asked)), "What is gout?")
+    assert asked.asked == []
+    assert done.state["question"] == "What is gout?"
+
+
+async def test_a_follow_up_becomes_one_question_and_the_models_words_are_not_shown() -> None:
+    asked = router()
+    graph = compiled(parts(router=asked))
+    await run(graph, "What is gout?")
+    done = await run(graph, "and for children?", "turn-2")
+    assert [message.text for message in asked.asked[0][1:]][-1] == "and for children?"
+    assert done.state["question"] == "Gout in children?"
+    assert "I think" not in done.text
+    assert done.text == done.state["messages"][-1].content
+
+
+async def test_a_model_may_add_an_alarm() -> None:
+    done = await run(compiled(parts(router=router(emergency="stroke"))), "everything went dark and strange")
+    assert list(done.results) == ["safety", "supervisor", "emergency"]
+    assert "stroke" in done.text
+
+
+async def test_a_model_may_not_take_an_alarm_away() -> None:
+    asked = router(emergency="none")
+    done = await run(compiled(parts(router=asked)), "I can't breathe")
+    assert list(done.results) == ["safety", "emergency"]
+    assert asked.asked == []
+
+
+async def test_a_model_may_send_to_emotional_support() -> None:
+    done = await run(compiled(parts(router=router(agent="emotional_support"))), "everything is grey these days")
+    assert list(done.results) == ["safety", "supervisor", "emotional_support"]
+
+
+@pytest.mark.parametrize("trouble", ["slow", "broken", "nonsense"])
+async def test_without_the_models_help_the_rules_guess_stands(trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graph.supervisor.ROUTE_SECONDS", 0.05)
+
+    async def act() -> None:
+        if trouble == "slow":
+            await asyncio.Event().wait()
+        if trouble == "broken":
+            raise ConnectionError
+
+    asked = Router(fields={"agent": "oracle"}, act=act, asked=[])
+    done = await run(compiled(parts(router=asked)), "everything is grey these days")
+    assert len(asked.asked) == 1
+    assert list(done.results)[-1] == "generate"
+    assert done.state["question"] == "everything is grey these days"
+
+
+def supporter(text: str) -> Scripted:
+    class Supporter(Scripted):
+        def pieces(self, message: Any) -> Any:
+            return re.findall(r"\S+ ?", text)
+
+    return Supporter()
+
+
+async def test_a_models_support_is_read_before_it_is_shown() -> None:
+    kind = await run(compiled(parts(model=supporter("That sounds hard. What would help?"))), "I feel so lonely")
+    assert kind.state["messages"][-1].content == "That sounds hard. What would help?"
+    assert kind.tokens == []
+    wrong = await run(compiled(parts(model=supporter("You have depression, take 20 mg"))), "I feel so lonely")
+    assert "lonely" in wrong.state["messages"][-1].content
+    assert "mg" not in wrong.state["messages"][-1].content
+
+
 async def test_a_question_about_an_emergency_says_first_when_to_call() -> None:
     done = await run(compiled(parts()), "What are the symptoms of a stroke?")
     assert done.results["supervisor"]["agent"] == "rag_agent"
@@ -180,3 +310,13 @@ async def test_a_whole_message_beside_the_chunks_is_told_apart_by_its_type() -> 
     stream: Any = graph.astream(turn_input("turn-1", "What is gout?"), config, stream_mode="messages")
     whole = [message async for message, _ in stream if not isinstance(message, AIMessageChunk)]
     assert [(type(message), message.id) for message in whole] == [(AIMessage, "turn-1:assistant")]
+
+
+def test_the_history_keeps_to_its_budget_and_begins_with_the_user() -> None:
+    said = [kind(f"{n} " + "word " * 80) for n in range(10) for kind in (HumanMessage, AIMessage)]
+    kept = recent([*said, HumanMessage("last")], 500)
+    assert [message.text.split()[0] for message in kept] == ["8", "8", "9", "9", "last"]
+    assert isinstance(kept[0], HumanMessage)
+    assert sum(len(message.text) // 4 for message in kept) <= 500
+    assert [message.text for message in recent([HumanMessage("x" * 9000)], 10)] == ["x" * 9000]
+    assert recent(said[:2], 10_000) == said[:2]

@@ -71,7 +71,7 @@ async def test_the_pieces_are_the_text_byte_for_byte(text: str) -> None:
 
 
 async def test_a_provider_cites_only_what_it_was_given_and_reports_its_usage() -> None:
-    question = HumanMessage("?", additional_kwargs={SOURCES: [{"id": "a#1"}]})
+    question = HumanMessage("?", additional_kwargs={SOURCES: [{"id": "a#1", "text": "Iron helps a lot."}]})
     spoken = await speak(Cited(inner=Provider()), [question])
     assert spoken.content == SHOWN
     assert spoken.usage is not None

@@ -4,7 +4,15 @@ from importlib.resources import files
 import pytest
 import yaml
 
-from graph.red_flags import emergency_text, find_flag, topic_line
+from graph.red_flags import (
+    categories,
+    confirms_self_harm,
+    emergency_number,
+    emergency_text,
+    find_flag,
+    regions,
+    topic_line,
+)
 from tests.conftest import Say
 from tests.evaluation import safety
 
@@ -114,20 +122,48 @@ def test_other_messages_raise_nothing(message: str) -> None:
     assert find_flag(message) is None
 
 
-def test_every_category_has_a_text_with_the_number_and_nothing_left_to_fill_in() -> None:
+@pytest.mark.parametrize("region", regions())
+def test_every_category_has_a_text_with_the_regions_number_and_nothing_left_to_fill_in(region: str) -> None:
     rules = yaml.safe_load(files("graph").joinpath("red_flags.yaml").read_text())
     assert rules["version"]
-    for category in rules["categories"]:
-        for text in (emergency_text(category, "999"), topic_line(category, "999")):
-            assert "999" in text
+    for category in categories():
+        for text in (emergency_text(category, region), topic_line(category, region)):
+            assert emergency_number(region) in text
             assert not re.search(r"[{}]", text)
 
 
+def test_a_region_has_its_own_numbers() -> None:
+    assert "999" in emergency_text("heart", "uk")
+    assert "116 123" in emergency_text("self_harm", "uk")
+    assert "988" not in emergency_text("self_harm", "uk")
+    assert "1-800-222-1222" in emergency_text("poisoning", "us")
+    assert "13 11 14" in topic_line("self_harm", "au")
+
+
 def test_self_harm_is_asked_about_directly_and_the_conversation_goes_on() -> None:
-    text = emergency_text("self_harm", "112")
+    text = emergency_text("self_harm", "international")
     assert "in danger of suicide or self-harm right now?" in text
     assert "crisis line" in text
     assert text.endswith("?")
+
+
+@pytest.mark.parametrize(
+    ("answer", "confirmed"),
+    [
+        ("yes", True),
+        ("Yes, I have pills", True),
+        ("i am", True),
+        ("I don't know", True),
+        ("tonight", True),
+        ("no, I meant my essay", False),
+        ("What helps with gout?", False),
+        ("yesterday I ate fish", False),
+    ],
+)
+def test_a_yes_to_the_question_about_self_harm_is_an_alarm(answer: str, confirmed: bool) -> None:
+    asked = emergency_text("self_harm", "us")
+    assert confirms_self_harm(asked, answer) is confirmed
+    assert not confirms_self_harm("**Gout**", answer)
 
 
 def test_of_the_labelled_messages_no_alarm_is_missed(say: Say) -> None:

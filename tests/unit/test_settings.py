@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from functions.settings import Settings, describe, unknown
+from graph.red_flags import regions
 
 
 def test_the_defaults_need_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +44,27 @@ def test_a_secret_is_never_repeated_in_a_refusal(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ValidationError) as refused:
         Settings()
     assert "tooshort" not in describe(refused.value)
+
+
+def test_the_regions_are_those_that_have_numbers() -> None:
+    assert get_args(Settings.model_fields["region"].annotation) == regions()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EMBEDDINGS", "openai"),
+        ("EMBEDDINGS", "best"),
+        ("RERANKER", "best"),
+        ("RERANKER", "http://"),
+        ("REGION", "mars"),
+    ],
+)
+def test_a_wrong_part_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"PULSELINE_{name}", value)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert f"PULSELINE_{name}: " in describe(refused.value)
 
 
 def test_a_misspelt_setting_is_named() -> None:

@@ -3,7 +3,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
 from graph.emotional_support import REPLIES, reviewed
 from graph.state import turn_input
-from graph.supervisor import condense, supervisor
+from graph.supervisor import by_rules, condense
 
 INFORMATION = [
     "What are the symptoms of iron deficiency?",
@@ -37,8 +37,8 @@ BOTH = [
 
 
 async def routed(message: str) -> tuple[str, bool]:
-    result = await supervisor(turn_input("t", message))
-    return result["agent"], result.get("warm", False)
+    ruled = by_rules(turn_input("t", message)["messages"])
+    return ruled.agent, ruled.warm
 
 
 @pytest.mark.parametrize("message", INFORMATION)
