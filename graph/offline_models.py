@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from graph.citations import SOURCES
-from graph.quotes import EVIDENCE, QUESTION, quote
+from graph.quotes import EVIDENCE, FOLLOW_UP, QUESTION, SAID, quote
 
 PIECE = re.compile(r"\s*\S+\s?|\s+")
 
@@ -73,7 +73,8 @@ class Extractive(_Offline):
 
     def pieces(self, message: BaseMessage) -> Iterable[str]:
         extra = message.additional_kwargs
-        return PIECE.findall(quote(extra.get(QUESTION, ""), extra.get(SOURCES, []), extra.get(EVIDENCE, [])))
+        known = extra.get(QUESTION, ""), extra.get(SOURCES, []), extra.get(EVIDENCE, [])
+        return PIECE.findall(quote(*known, extra.get(FOLLOW_UP, ""), extra.get(SAID, "")))
 
 
 class Scripted(_Offline):

@@ -4,7 +4,9 @@ import re
 from typing import Any, NamedTuple
 
 QUESTION = "question"
-EVIDENCE = "evidence"  # both in a message's additional_kwargs; evidence as in State
+EVIDENCE = "evidence"  # as in State
+FOLLOW_UP = "follow_up"  # what a question adds to the one before it, "and for children?"; "" when it stands alone
+SAID = "said"  # the earlier answers; all these in a message's additional_kwargs
 MAX_SENTENCES = 5
 MIN_SENTENCES = 3
 KEEP_FROM_BEST = 0.88  # of the best sentence's score
@@ -13,6 +15,20 @@ REPEATED_OVERLAP = 0.6
 SOURCE_WEIGHT = 0.5  # a sentence of a good source is worth more than one of a poor source
 OTHER_DOCUMENT_FROM_BEST = 0.88  # of the best source's score: "not contagious" must not come from another illness
 LEANS_BACK = re.compile(r"^(?:It|They|This|These|Those|That|He|She|Such)\b|\b(?:such|these|those) \w+")
+NOTHING_MORE = (
+    "The articles here say nothing about that, beyond what stands above. A doctor or a pharmacist can tell more."
+)
+# Whom a question can be about, in all the words for them: an answer about others is none.
+KIN = (
+    frozenset(
+        {"children", "child", "kids", "kid", "babies", "baby", "infants", "infant", "toddler", "teenagers", "teenager"}
+    ),
+    frozenset({"pregnant", "pregnancy", "breastfeeding", "expecting"}),
+    frozenset({"elderly", "older", "seniors", "senior"}),
+    frozenset({"women", "woman", "female", "females"}),
+    frozenset({"men", "man", "male", "males"}),
+)
+SAID_BEFORE = 0.04  # what a sentence loses that was quoted in an earlier answer
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])")
 
 
@@ -27,10 +43,23 @@ class Sentence(NamedTuple):
         return frozenset(re.findall(r"\w{4,}", self.text.lower()))
 
 
-def quote(question: str, sources: list[dict[str, Any]], evidence: list[dict[str, Any]]) -> str:
-    """Markdown: the best source first, each under its title. Without evidence, words are compared."""
+def quote(
+    question: str,
+    sources: list[dict[str, Any]],
+    evidence: list[dict[str, Any]],
+    follow_up: str = "",
+    said_before: str = "",
+) -> str:
+    """Markdown: the best source first, each under its title. Without evidence, words are compared.
+
+    A follow-up is answered with what its own words are about, and never with what was quoted before.
+    """
     close = _close_sources(sources)
     said = [s for s in _said(question, sources, evidence) if s.source in close]
+    if follow_up:
+        said = _new(_said(question, sources, evidence), sources, follow_up, said_before)
+        if not said:
+            return NOTHING_MORE
     weighed = [s._replace(score=s.score + SOURCE_WEIGHT * sources[s.source - 1]["score"]) for s in said]
     chosen = choose(weighed)
     parts = []
@@ -38,6 +67,19 @@ def quote(question: str, sources: list[dict[str, Any]], evidence: list[dict[str,
         own = sorted((s for s in chosen if s.source == number), key=lambda s: s.order)
         parts.append(f"**{sources[number - 1]['title']}**\n\n" + " ".join(f"{s.text} [{number}]" for s in own))
     return "\n\n".join(parts)
+
+
+def _new(said: list[Sentence], sources: list[dict[str, Any]], follow_up: str, said_before: str) -> list[Sentence]:
+    """Of whom the follow-up names ("children"), in the articles that were quoted before: what others say of children is
+    about something else. When it names nobody, what was not yet said comes first."""
+    named = set(re.findall(r"[a-z]+", follow_up.lower()))
+    kin = frozenset().union(*(group for group in KIN if group & named))
+    if not kin:
+        return [s._replace(score=s.score - SAID_BEFORE * (s.text in said_before)) for s in said]
+    whom = re.compile(rf"\b(?:{'|'.join(sorted(kin))})\b")
+    about = [s for s in said if whom.search(s.text.lower()) and s.text not in said_before]
+    quoted = {n for n, source in enumerate(sources, start=1) if f"**{source['title'].split(': ')[0]}" in said_before}
+    return [s for s in about if s.source in quoted] if quoted else about
 
 
 def _said(question: str, sources: list[dict[str, Any]], evidence: list[dict[str, Any]]) -> list[Sentence]:

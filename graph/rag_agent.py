@@ -9,7 +9,7 @@ from graph.citations import SOURCES, citations
 from graph.emotional_support import WARM_OPENING
 from graph.models import Spoken, speak
 from graph.parts import Parts
-from graph.quotes import EVIDENCE, QUESTION
+from graph.quotes import EVIDENCE, FOLLOW_UP, QUESTION, SAID
 from graph.red_flags import topic_line
 from graph.state import State, recent, user_message
 
@@ -73,11 +73,18 @@ class RagAgent:
 def prompt(state: State, history_tokens: int) -> list[BaseMessage]:
     """Numbered passages for a model that reads; the same as data for one that quotes."""
     passages = "\n\n".join(f"[{n}] {s['title']}\n{s['text']}" for n, s in enumerate(state["sources"], start=1))
-    extra = {SOURCES: state["sources"], EVIDENCE: state["evidence"], QUESTION: state["question"]}
+    asked = user_message(state)
+    extra = {
+        SOURCES: state["sources"],
+        EVIDENCE: state["evidence"],
+        QUESTION: state["question"],
+        FOLLOW_UP: asked if asked != state["question"] and asked in state["question"] else "",
+        SAID: "\n".join(message.text for message in state["messages"] if isinstance(message, AIMessage)),
+    }
     return [
         SystemMessage(PROMPT.format(passages=passages)),
         *(recent(state["messages"][:-1], history_tokens) if history_tokens else []),
-        HumanMessage(user_message(state), additional_kwargs=extra),
+        HumanMessage(asked, additional_kwargs=extra),
     ]
 
 

@@ -152,7 +152,7 @@ def condense(messages: Sequence[AnyMessage]) -> str:
     """The last question; one that leans on the question before it ("and for children?") is joined with that."""
     asked = [message.text for message in messages if isinstance(message, HumanMessage)]
     question = asked[-1]
-    earlier = next((text for text in reversed(asked[:-1]) if not leans(text)), None)
+    earlier = next((text for text in reversed(asked[1:-1]) if not leans(text)), asked[0] if asked[:-1] else None)
     if earlier and leans(question):
         return f"{_subject(earlier)} {question}"
     return core(question)

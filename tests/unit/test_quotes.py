@@ -1,6 +1,6 @@
 from typing import Any
 
-from graph.quotes import MAX_SENTENCES, quote
+from graph.quotes import MAX_SENTENCES, NOTHING_MORE, quote
 
 
 def source(number: int, document: str, score: float) -> dict[str, Any]:
@@ -50,3 +50,29 @@ def test_without_evidence_the_words_of_the_question_choose() -> None:
     only = {**source(1, "Iron", 0.5), "text": "Tea slows uptake. Tiredness is a symptom of iron deficiency."}
     answer = quote("symptoms of iron deficiency", [only], [])
     assert "Tiredness is a symptom of iron deficiency. [1]" in answer
+
+
+FEVER = [source(1, "Fever", 0.8), source(2, "Influenza", 0.8)]
+SAYS = [
+    said(1, 0, "Rest and drink enough.", 0.9),
+    said(1, 1, "A baby with a fever needs help at once.", 0.5),
+    said(2, 0, "Children with flu should not have aspirin.", 0.9),
+]
+BEFORE = quote("What helps with a fever?", FEVER[:1], SAYS[:1])
+
+
+def test_a_follow_up_about_children_quotes_what_the_same_article_says_of_them() -> None:
+    answer = quote("What helps with a fever? and for kids?", FEVER, SAYS, "and for kids?", BEFORE)
+    assert answer == "**Fever 1**\n\nA baby with a fever needs help at once. [1]"
+
+
+def test_when_the_article_says_nothing_of_them_no_other_article_does() -> None:
+    assert quote("a fever? and in pregnancy?", FEVER, SAYS, "and in pregnancy?", BEFORE) == NOTHING_MORE
+    assert quote("a fever? and for men?", FEVER, SAYS, "and for men?", "") == NOTHING_MORE
+
+
+def test_another_follow_up_prefers_what_was_not_said() -> None:
+    evidence = [said(1, n, f"Different{n} matter{n} here{n}.", 0.9 - n / 100) for n in range(6)]
+    first = quote("what helps?", FEVER[:1], evidence)
+    assert "Different5" not in first
+    assert "Different5" in quote("what else?", FEVER[:1], evidence, "what else?", first)

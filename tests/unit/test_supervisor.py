@@ -75,6 +75,8 @@ def said(*texts: str) -> list[AnyMessage]:
         (["What helps with gout?", "What is asthma?"], "What is asthma?"),
         (["What helps with gout?", "And what are the symptoms of asthma?"], "And what are the symptoms of asthma?"),
         (["is it contagious?"], "is it contagious?"),
+        (["Is it safe to take ibuprofen?", "and in children?"], "Is it safe to take ibuprofen? and in children?"),
+        (["Is it gout?", "What is asthma?", "and for kids?"], "What is asthma? and for kids?"),
     ],
 )
 def test_a_question_that_leans_on_an_earlier_one_is_joined_with_it(texts: list[str], question: str) -> None:
@@ -86,6 +88,15 @@ def test_support_asks_one_open_question_and_names_no_medicine(message: str) -> N
     text = reviewed(message)
     assert text.count("?") == 1
     assert not any(word in text.lower() for word in ("tablet", "medicine", "mg", "disorder", "diagnos"))
+
+
+def test_of_a_rambling_message_the_question_is_kept() -> None:
+    rambling = (
+        "Hello, I hope you are well. My husband and I moved house last month and it was all a great deal of work, the "
+        "boxes are still everywhere and I hardly sit down. Since Tuesday my big toe is swollen and red. What could it "
+        "be? Thank you so much for your time, we do like the new garden very much by the way."
+    )
+    assert condense(said(rambling)) == "Since Tuesday my big toe is swollen and red. What could it be?"
 
 
 def test_every_message_finds_a_reply() -> None:
