@@ -4,7 +4,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loadtests import report
+from loadtests import report, targets
 from loadtests.limits import Row, Verdict
 from loadtests.plot import Axis, Point, lines
 
@@ -19,9 +19,21 @@ HEAD = ("run", "metric", "stat", "found", "limit", "")
 def write(out: Path, outcomes: list["Outcome"], verdict: Verdict, model: str) -> Path:
     machine = report.machine() | {"model": model, "verdict": verdict.name}
     rows = [row for outcome in outcomes for row in _rows(outcome)]
-    body = [report.facts(machine), "<h2>Limits</h2>", report.table(HEAD, rows), *map(_section, outcomes)]
+    plan = report.table(targets.HEAD, targets.rows(seen(outcomes)))
+    body = [
+        report.facts(machine),
+        "<h2>The plan's targets</h2>",
+        plan,
+        "<h2>Limits</h2>",
+        report.table(HEAD, rows),
+        *map(_section, outcomes),
+    ]
     data = machine | {"runs": [_data(outcome) for outcome in outcomes]}
     return report.write(out, "load", "Pulseline under load", body, data)
+
+
+def seen(outcomes: list["Outcome"]) -> list[targets.Seen]:
+    return [targets.Seen(outcome.run.scenario, outcome.run.users, outcome.metrics) for outcome in outcomes]
 
 
 def title(outcome: "Outcome") -> str:

@@ -20,7 +20,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import limits, load_report
+from loadtests import limits, load_report, targets
 from loadtests.fleet import Balancer, Fleet, cpu_seconds, fleet, resident_kb
 from loadtests.limits import Limits, Row, Verdict
 from loadtests.results import Results
@@ -235,6 +235,13 @@ def show(outcome: Outcome, console: Console) -> None:
         console.print(f"  {sentence}", markup=False)
 
 
+def show_targets(outcomes: list[Outcome], console: Console) -> None:
+    table = Table(*targets.HEAD)
+    for row, missed in targets.rows(load_report.seen(outcomes)):
+        table.add_row(*map(str, row), style="red" if missed else "")
+    console.print(table)
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.run", description=__doc__)
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this one; may be given again")
@@ -260,6 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(str(error), markup=False)
         return Verdict.SCRIPT_ERROR
     found = limits.verdict([r for o in outcomes for r in o.rows], [r for o in outcomes for r in o.generator])
+    show_targets(outcomes, console)
     page = load_report.write(options.out, outcomes, found, options.host or options.model)
     console.print(f"{found.name}: {page}")
     return found

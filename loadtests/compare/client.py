@@ -11,6 +11,8 @@ from loadtests.histogram import Histogram
 
 STAMP = re.compile(rb"\d+:(\d{16}) ")
 BODY = b'{"message":"What are the symptoms of iron deficiency?"}'
+DONE = b"event: done\n"  # its frame repeats the whole text
+LAST_BYTES = 200
 LAST_CHUNK = b"0\r\n\r\n"
 LOCATION = re.compile(rb"\r\nlocation: ([^\r]+)\r\n", re.IGNORECASE)
 COOKIE = re.compile(rb"\r\nset-cookie: ([^;\r]+)", re.IGNORECASE)
@@ -20,7 +22,8 @@ class Seen:
     """What all readers together have seen so far. `watched`: latencies count only then."""
 
     def __init__(self, turns: int) -> None:
-        self.tokens = self.frames = self.bytes = self.turns = self.short = 0
+        self.tokens = self.frames = self.bytes = self.turns = 0
+        self.wrong: list[str] = []
         self._waiting = turns
         self.begun = asyncio.Event()  # as many answers as there are readers
         self.watched = False
@@ -112,13 +115,37 @@ class Way:
         _, connection = await loop.create_connection(lambda: Connection(on_data), "127.0.0.1", port)
         return connection
 
-    async def ask_on(self, seen: Seen, more: Callable[[], bool]) -> None:
-        """One question after the other, while `more`."""
-        asked_at, count = 0.0, 0
+    async def watch_on(self, seen: Seen, watchers: int, more: Callable[[], bool]) -> None:
+        """As `ask_on`, but so many tails read each answer; tokens count once for each of them."""
 
         def received(data: bytes, now: float) -> None:
-            nonlocal count
-            stamps = STAMP.findall(data)
+            stamps = STAMP.findall(data.partition(DONE)[0])
+            seen.tokens += len(stamps)
+            if stamps:
+                seen.begin()
+            if seen.watched:
+                for stamp in stamps:
+                    seen.lag.add(1000 * now - int(stamp) / 1000)
+
+        post = self._request("POST", "/chat/stream", "Prefer: respond-async\r\n", BODY).replace(b"%b", self._cookie)
+        while more():
+            asking = await self._connect(self._port, received)
+            found = LOCATION.search(await asking.exchange(post))
+            assert found
+            get = self._request("GET", found[1].decode(), "").replace(b"%b", self._cookie)
+            tails = [await self._connect(self._port, received) for _ in range(watchers)]
+            await asyncio.gather(*(tail.exchange(get) for tail in tails))
+            for connection in (asking, *tails):
+                connection.close()
+
+    async def ask_on(self, seen: Seen, more: Callable[[], bool]) -> None:
+        """One question after the other, while `more`."""
+        asked_at, count, last = 0.0, 0, b""
+
+        def received(data: bytes, now: float) -> None:
+            nonlocal count, last
+            last = data[-LAST_BYTES:]
+            stamps = STAMP.findall(data.partition(DONE)[0])
             if not stamps:
                 return
             if not count:
@@ -149,7 +176,8 @@ class Way:
                 get = self._request("GET", found[1].decode(), "")
                 await reading.exchange(get.replace(b"%b", self._cookie))
             seen.turns += 1
-            seen.short += count < self._tokens
+            if count != self._tokens:
+                seen.wrong.append(f"{count} of {self._tokens} tokens, then {last!r}")
         asking.close()
         if reading is not None:
             reading.close()

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from loadtests import limits
+from loadtests import limits, targets
 from loadtests.histogram import Histogram
 from loadtests.limits import Verdict
 from loadtests.results import Results
@@ -128,3 +128,14 @@ def test_every_limit_of_slo_toml_is_of_a_scenario_that_runs() -> None:
     from loadtests.run import SCENARIOS
 
     assert set(limits.load()) - {"generator", "good_turn", "every"} <= set(SCENARIOS)
+
+
+def test_the_plans_targets_are_marked_where_they_are_missed() -> None:
+    steady = {"first_token_ms": {"p95": 900.0, "max": 2100.0}, "first_event_ms": {"p50": 400.0}}
+    runs = [targets.Seen("steady_chat", 10, steady), targets.Seen("blocking", 10, {"blocking_ms": {"p50": 1000.0}})]
+    found = {str(row[0]): (row[2], missed) for row, missed in targets.rows(runs)}
+    assert found == {
+        "first token": ("900 ms", False),
+        "question → first token, all": ("2,100 ms", True),
+        "first visible content sooner than blocking": ("60 %", True),
+    }
