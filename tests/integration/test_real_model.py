@@ -1,0 +1,65 @@
+"""A real model behind a real port: its own tokens, and a stop that reaches it."""
+
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from langchain.chat_models import init_chat_model
+
+from graph.citations import Cited
+from graph.parts import Parts
+from tests.conftest import Say
+from tests.support.real_model import WEIGHTS, real_model
+from tests.support.workshop import code_of, text_of, workshop
+
+PATIENCE_SECONDS = 90.0
+FREED_SECONDS = 20.0  # left alone, the model would talk for longer
+
+
+async def until_slots(address: str, busy: int, seconds: float = PATIENCE_SECONDS) -> None:
+    """Returns once so many of the model's slots are at work."""
+    deadline = time.monotonic() + seconds
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+        while sum(slot["is_processing"] for slot in (await client.get(f"{address}/slots")).json()) != busy:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(300)
+async def test_a_stop_reaches_a_real_model_and_frees_its_slot(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Say
+) -> None:
+    if not WEIGHTS.exists():
+        say("NOT TESTED with a real model: `make test` installs one")
+        pytest.skip("no real model is installed")
+    with real_model(tmp_path) as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-none-needed")
+        endless = {"ignore_eos": True}
+        model = Cited(inner=init_chat_model("openai:smollm2", max_retries=0, temperature=0, extra_body=endless))
+
+        def real(parts: Parts) -> Parts:
+            return replace(parts, model=model, model_name="smollm2")
+
+        patience: dict[str, Any] = {
+            "first_token_timeout_seconds": PATIENCE_SECONDS,
+            "token_timeout_seconds": PATIENCE_SECONDS,
+            "turn_timeout_seconds": 2 * PATIENCE_SECONDS,
+        }
+        async with workshop(database_url, change=real, **patience) as shop:
+            turn = await shop.ask("Tell me everything that there is to say about water, in a long list.")
+            await shop.until(turn, "token", count=3, seconds=PATIENCE_SECONDS)
+            await until_slots(url.removesuffix("/v1"), 1)
+            await shop.cancel(turn)
+            end = (await shop.ended(turn, PATIENCE_SECONDS))[-1]
+            assert code_of(end) == "cancelled"
+            assert len(text_of(await shop.events(turn)).split()) >= 2
+            await until_slots(url.removesuffix("/v1"), 0, FREED_SECONDS)
+            again = await shop.ask("And about ice?", turn.session_id)
+            await shop.until(again, "token", count=2, seconds=PATIENCE_SECONDS)
+            await shop.cancel(again)
+            await shop.ended(again, PATIENCE_SECONDS)
