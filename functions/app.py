@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from functions import chat, errors, page, sessions, tail, web
+from functions.adapters import langgraph_sdk
 from functions.auth import Identity
 from functions.body_limit import BodyLimit
 from functions.replica import OpenWorker, Serving, open_replica, reachable
@@ -29,6 +30,7 @@ def create_app(settings: Settings, database_url: str, open_worker: OpenWorker | 
     app.include_router(chat.router)
     app.include_router(tail.router)
     app.include_router(sessions.router)
+    app.include_router(langgraph_sdk.router)
     for path, answer in (("/healthz", healthz), ("/readyz", readyz)):
         app.add_api_route(path, answer, methods=["GET"], responses=HEALTH)
         app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)

@@ -1,10 +1,20 @@
 """Event → SSE bytes: the only place. A frame is the same bytes from every replica."""
 
-from graph.eventlog.events import Event
+import orjson
+
+from graph.eventlog.events import STREAM_EVENT, Event, StreamEvent
+from graph.eventlog.hub import Frame
 
 RETRY_MS = 500
 PING = b"event: ping\ndata: {}\n\n"  # no id: the cursor stays where it is
 OPENING = f"retry: {RETRY_MS}\n".encode() + PING  # one block: some parsers make an event of a block with only `retry`
+
+
+def decode(frame: Frame) -> StreamEvent:
+    """What `encode` made a frame of."""
+    _, kind, data, *_ = frame.data.decode().split("\n", 3)
+    content = orjson.loads(data.removeprefix("data: "))
+    return STREAM_EVENT.validate_python({**content, "type": kind.removeprefix("event: ")})
 
 
 def encode(event: Event) -> bytes:

@@ -1,9 +1,9 @@
 """GET /chat/stream/{session_id}: a session's log as Server-Sent Events, from a cursor on."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
@@ -24,10 +24,31 @@ Follow = Literal["turn", "session"]
 router = APIRouter()
 
 
+class Wire(Protocol):
+    """How frames become a protocol's bytes. One for each response: it may remember what it has sent."""
+
+    @property
+    def opening(self) -> bytes: ...
+    @property
+    def ping(self) -> bytes: ...
+    def render(self, frames: Sequence[Frame]) -> bytes: ...
+
+
+class _Ours:
+    opening, ping = OPENING, PING
+
+    def render(self, frames: Sequence[Frame]) -> bytes:
+        return b"".join(frame.data for frame in frames)
+
+
+WIRE = _Ours()
+
+
 class TailResponse(Response):
     """Streams a reader's frames until a terminal event (follow=turn), the window's end, a drain, or the client's end.
 
-    It sends bytes that are already encoded and holds no database connection while it waits.
+    It sends bytes that are already encoded and holds no database connection while it waits. Another protocol's client
+    gets its own `wire`; `left` is awaited when the client goes before the end.
     """
 
     media_type = "text/event-stream"
@@ -40,11 +61,13 @@ class TailResponse(Response):
         follow: Follow,
         watching: ExitStack,
         headers: Mapping[str, str] | None = None,
+        wire: Wire = WIRE,
+        left: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(status_code=200, headers={**HEADERS, **(headers or {})})
         del self.headers["content-length"]
         self._replica, self._reader, self._owner = replica, reader, owner
-        self._follow, self._watching = follow, watching
+        self._follow, self._watching, self._wire, self._left = follow, watching, wire, left
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._watching:
@@ -56,6 +79,8 @@ class TailResponse(Response):
                 for task in (streaming, gone):
                     task.cancel()
                 results = await asyncio.gather(streaming, gone, return_exceptions=True)
+        if self._left is not None and isinstance(results[0], asyncio.CancelledError):
+            await self._left()
         if isinstance(results[0], Exception) and not isinstance(results[0], TimeoutError):
             raise results[0]
 
@@ -65,7 +90,7 @@ class TailResponse(Response):
         window = settings.stream_window_seconds
         ends_at = None if window is None else loop.time() + window
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await _send(send, OPENING, more=True)
+        await _send(send, self._wire.opening, more=True)
         while not self._replica.hub.draining:
             wait = (
                 settings.heartbeat_seconds
@@ -81,7 +106,7 @@ class TailResponse(Response):
             ended = self._follow == "turn" and any(frame.ends for frame in frames)
             if ended:
                 frames = frames[: 1 + next(n for n, frame in enumerate(frames) if frame.ends)]
-            await _send(send, b"".join(frame.data for frame in frames) or PING, more=not ended)
+            await _send(send, self._wire.render(frames) if frames else self._wire.ping, more=not ended)
             if ended:
                 return
             if frames and self._replica.buffered:

@@ -5,8 +5,9 @@
 
 -- name: start_session
 -- START 1/4. Makes or locks the session (serialises starts and erasure). No row: another owner's or erased.
+-- A session that was made before anything was said in it gets its title now.
 insert into sessions as s (session_id, owner, title) values (%(session_id)s, %(owner)s, %(title)s)
-on conflict (session_id) do update set updated_at = s.updated_at
+on conflict (session_id) do update set title = case s.title when '' then excluded.title else s.title end
  where s.owner = excluded.owner and s.deleted_at is null
 returning session_id;
 
@@ -237,6 +238,10 @@ select s.session_id, s.title, s.created_at, s.updated_at,
    and (%(query)s = '' or strpos(lower(s.title), lower(%(query)s)) > 0)
    and (%(before)s::timestamptz is null or (s.updated_at, s.session_id) < (%(before)s::timestamptz, %(before_id)s::uuid))
  order by s.updated_at desc, s.session_id desc limit %(limit)s;
+
+-- name: session
+select session_id, title, created_at, updated_at from sessions
+ where session_id = %(session_id)s and owner = %(owner)s and deleted_at is null;
 
 -- name: rename_session
 update sessions set title = %(title)s

@@ -15,6 +15,18 @@ class Sessions(Log):
         moment, session_id = before or (None, None)
         return await self._rows("sessions", owner=owner, query=search, before=moment, before_id=session_id, limit=limit)
 
+    async def make(self, session_id: UUID, owner: str) -> Row:
+        """A session in which nothing has been said yet; an old one as it is. Raises SessionNotFound."""
+        await self._owned("start_session", session_id=session_id, owner=owner, title="")
+        return await self.one(session_id, owner)
+
+    async def one(self, session_id: UUID, owner: str) -> Row:
+        """Its title and times. Raises SessionNotFound."""
+        rows = await self._rows("session", session_id=session_id, owner=owner)
+        if not rows:
+            raise errors.SessionNotFound
+        return rows[0]
+
     async def rename(self, session_id: UUID, owner: str, title: str) -> None:
         await self._owned("rename_session", session_id=session_id, owner=owner, title=title)
 
