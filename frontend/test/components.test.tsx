@@ -19,6 +19,7 @@ const routed: StreamEvent = { type: 'routed', agent: 'rag_agent', ...of }
 const token: StreamEvent = { type: 'token', content: 'Iron ', timestamp }
 const generating: StreamEvent = { type: 'generation_start', model: 'm', ...of }
 const cancelled: StreamEvent = { type: 'cancelled', reason: 'user_initiated', content: 'Iron ', ...of }
+const source = { id: 's', title: 'Iron', url: '', score: 1, text: 'Iron.' }
 const failed: StreamEvent = {
   type: 'error',
   code: 'model_unavailable',
@@ -195,6 +196,30 @@ describe('an answer', () => {
     expect(screen.getByTestId('answer').dataset.status).toBe('cancelled')
     expect(screen.getByTestId('answer-text').textContent).toBe('Iron deficiency')
     expect(screen.getByText(texts.answer.stopped)).toBeTruthy()
+  })
+
+  test('that has ended sums up what was searched and chosen, and unfolds each stage', () => {
+    const found: StreamEvent[] = [
+      { type: 'retrieval_start', ...of },
+      { type: 'retrieval_complete', passages: 24, duration_ms: 210, ...of },
+      { type: 'reranking_start', ...of },
+      { type: 'reranking_complete', sources: [source], duration_ms: 40, ...of },
+    ]
+    const message = { id: 'm', content: 'Iron [1]', citations: [{ number: 1, source_id: 's' }] }
+    const usage = { input_tokens: 0, output_tokens: 0 }
+    const done: StreamEvent = { type: 'done', message, abstained: false, usage, duration_ms: 3000, ...of }
+    show(started, routed, ...found, generating, token, done)
+    expect(screen.getByTestId('summary').querySelector('summary')?.textContent).toBe(
+      'Searched 24 passages, 1 chosen · 3.0 s',
+    )
+    const stages = ['retrieval', 'reranking', 'generation'].map((name) => screen.getByTestId(`stage-${name}`).textContent)
+    expect(stages).toEqual(['24 passages0.2 s', '1 chosen40 ms', 'Written0 ms'])
+  })
+
+  test('that failed without a word shows no sources, and offers another try once', () => {
+    show(started, routed, { type: 'reranking_complete', sources: [source], duration_ms: 40, ...of }, failed)
+    expect(screen.queryByTestId('sources')).toBeNull()
+    expect(screen.getAllByRole('button', { name: /again/i }).length).toBe(1)
   })
 
   test('that failed says why, and offers another try when there is a point in it', () => {

@@ -80,6 +80,22 @@ describe('citations', () => {
     expect(parsed('Iron [1, 2] and [1][2].').querySelectorAll('button').length).toBe(4)
   })
 
+  test.each([
+    ['Iron is low. [1] So', 'low. 1'],
+    ['Iron is low [1]. So', 'low 1.'],
+    ['Iron is low [1][2] (so', 'low 12'],
+    ['Iron is low [1] [2], so', 'low 1 2,'],
+    ['**Iron** [1] is', '1'],
+  ])('%j begins no line with a citation', (written, tied) => {
+    const box = parsed(written)
+    expect(Array.from(box.querySelectorAll('.tied'), (span) => span.textContent?.trim())).toEqual([tied])
+    expect(box.textContent).toBe(written.replaceAll(/\*|[[\]]/g, ''))
+  })
+
+  test('a word too long for a line may still be broken', () => {
+    expect(parsed(`${'x'.repeat(60)} [1]`).querySelector('.tied')?.textContent?.length).toBeLessThan(30)
+  })
+
   test('a number without a source stays text', () => {
     expect(html('See [9] and [0] and [1, 9].')).toBe('<p dir="auto">See [9] and [0] and [1, 9].</p>')
   })

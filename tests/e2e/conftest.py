@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "frontend" / "dist" / "index.html"
 RESULTS = ROOT / "test-results"
 SLOW = "scripted?tokens=120&delay_ms=40&stage_ms=150"
-ENDLESS = "scripted?tokens=100000&delay_ms=40&stage_ms=50"
+ENDLESS = "scripted?tokens=100000&delay_ms=10&stage_ms=50"
+BRISK = "scripted?tokens=30&delay_ms=0"
 PATIENCE = {  # of a worker that is held still in mid-answer
     "LEASE_SECONDS": "3600",
     "FIRST_TOKEN_TIMEOUT_SECONDS": "3600",
@@ -72,6 +73,13 @@ def server(shared_url: str, serve: Serve, worker: Server) -> Iterator[Server]:
 def endless(fresh_database: FreshDatabase, serve: Serve) -> Iterator[Server]:
     """Its answers end only when they are stopped."""
     with fresh_database() as url, serve(url, ENDLESS, TURN_TIMEOUT_SECONDS="3600") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def brisk(fresh_database: FreshDatabase, serve: Serve) -> Iterator[Server]:
+    """Its answers are short, and there at once."""
+    with fresh_database() as url, serve(url, BRISK) as started:
         yield started
 
 

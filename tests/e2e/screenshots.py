@@ -117,8 +117,8 @@ async def missing(servers: Servers, tab: Tab) -> None:
 async def lost(servers: Servers, tab: Tab) -> None:
     await streaming(servers, tab)
     await tab.page.route("**/*", lambda route: route.abort())
-    await tab.page.evaluate("witness.sources.at(-1).close()")
-    await tab.page.evaluate("witness.sources.at(-1).dispatchEvent(new Event('error'))")
+    await tab.page.evaluate("witness.source.close()")
+    await tab.page.evaluate("witness.source.dispatchEvent(new Event('error'))")
     await expect(tab.by("connection")).to_be_visible()
 
 
@@ -143,7 +143,7 @@ async def unreachable(servers: Servers, tab: Tab) -> None:
 
 async def offline(servers: Servers, tab: Tab) -> None:
     await streaming(servers, tab)
-    await tab.page.evaluate("witness.sources.at(-1).close()")
+    await tab.page.evaluate("witness.source.close()")
     await tab.page.context.set_offline(True)
     await expect(tab.by("connection")).to_be_visible()
 

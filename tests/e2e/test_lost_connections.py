@@ -3,7 +3,8 @@
 import pytest
 from playwright.async_api import Route, expect
 
-from tests.e2e.conftest import Serve
+from tests.conftest import FreshDatabase
+from tests.e2e.conftest import PATIENCE, Serve
 from tests.e2e.visitor import NETWORK, TAIL, Tab, Visitor
 from tests.support.proxy import proxying
 from tests.support.server import Server
@@ -11,6 +12,8 @@ from tests.support.server import Server
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SILENCE_MS = 20_000  # the page gives up on a connection after 15 s in which not even a heartbeat came
+THINKING = "scripted?tokens=1&delay_ms=3000"  # time enough for a slow browser before the first word
+PROTOCOL = "performance.getEntriesByType('navigation')[0].nextHopProtocol"
 NOTICED_MS = 900  # after a second without a connection the page says so
 
 
@@ -128,6 +131,66 @@ async def test_a_connection_that_went_silent_is_replaced(server: Server, worker:
             await tab.until_tails(2)
         await check_exact(tab, visitor, server)
         assert len(tab.tails) == 2
+
+
+async def test_a_laptop_that_was_closed_for_an_hour_shows_what_was_written_meanwhile(
+    server: Server, worker: Server, visitor: Visitor
+) -> None:
+    """Its timers stood still, and its connection is dead without knowing."""
+    async with proxying(server.url) as proxy:
+        tab = await visitor.open("about:blank")
+        await tab.page.clock.install()
+        await tab.page.goto(proxy.url)
+        await tab.ask()
+        await tab.until_words(5)
+        with worker.held():
+            proxy.silence()
+        async with visitor.person() as person:
+            await person.read(server.url, tab.session_id)
+        assert await tab.answer.get_attribute("data-status") == "running"
+        await tab.page.clock.fast_forward("01:00:00")
+        await check_exact(tab, visitor, server)
+
+
+async def test_ten_tabs_over_http_1_all_work(endless: Server, visitor: Visitor) -> None:
+    """A browser opens at most six connections to a server: a hidden tab lets its own go, and catches up when shown."""
+    tabs = []
+    for number in range(10):
+        tab = await visitor.open(endless.url)
+        await tab.ask(f"Question {number}")
+        await tab.until_words(2)
+        await tab.hide()
+        tabs.append(tab)
+    assert await tabs[0].page.evaluate(PROTOCOL) == "http/1.1"
+    for number, tab in enumerate(tabs):
+        seen = len((await tab.text()).split())
+        await tab.hide(False)
+        await tab.until_words(seen + 20)
+        await tab.by("stop").click()
+        await tab.until("cancelled")
+        await expect(tab.by("user-message")).to_contain_text(f"Question {number}")
+        await tab.check_text_only_grew()
+        await tab.hide()
+
+
+async def test_an_answer_whose_worker_dies_says_that_it_starts_again_and_does(
+    fresh_database: FreshDatabase, serve: Serve, visitor: Visitor
+) -> None:
+    with fresh_database() as url, serve(url, WORKER="off") as server:
+        tab = await visitor.open(server.url)
+        await tab.ask()
+        with serve(url, LEASE_SECONDS="1") as first:
+            await tab.until_words(10)
+            first.kill()
+        note = tab.page.get_by_text("Starting this answer again…", exact=True)
+        with serve(url, THINKING, **PATIENCE) as second:
+            await expect(note.first).to_be_visible()
+            with second.held():
+                assert await tab.text() == ""
+                await expect(tab.by("stage-retrieval")).to_have_attribute("data-state", "done")
+            assert (await tab.until("complete")).strip() == "w0"
+        await expect(note).to_have_count(0)
+        await visitor.leave()
 
 
 async def test_an_answer_in_windows_of_two_seconds_is_one_answer_and_their_ends_go_unnoticed(

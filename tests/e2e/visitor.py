@@ -104,6 +104,12 @@ class Tab:
         await expect(self.answer).to_have_attribute("data-status", "running")
         return await self.text()
 
+    async def hide(self, hidden: bool = True) -> None:
+        await self.page.evaluate("hidden => witness.hide(hidden)", hidden)
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
     async def witnessed(self, what: Literal["texts", "stages", "notices", "violations", "streams", "gaps"]) -> Any:
         return await self.page.evaluate("what => witness[what]", what)
 

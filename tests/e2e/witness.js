@@ -6,9 +6,23 @@
   const notices = []
   const violations = []
   const streams = []
-  const sources = []
   const gaps = []
-  window.witness = { texts, stages, notices, violations, streams, sources, gaps }
+  window.witness = { texts, stages, notices, violations, streams, gaps, source: null }
+
+  // A headless browser shows all its tabs at once, so a test says which ones are hidden.
+  let hidden = false
+  Object.defineProperty(document, 'hidden', { get: () => hidden })
+  window.witness.hide = (value) => {
+    hidden = value
+    document.dispatchEvent(new Event('visibilitychange'))
+  }
+
+  // What has been written down is no leak of the page's.
+  window.witness.forget = () => {
+    for (const turn of Object.keys(texts)) delete texts[turn]
+    streams.length = 0
+    window.witness.source = null
+  }
 
   const note = (list, value) => {
     if (value !== undefined && list.at(-1) !== value) list.push(value)
@@ -36,7 +50,7 @@
       super(url, options)
       this.seen.url = url
       streams.push(this.seen)
-      sources.push(this)
+      witness.source = this
       for (const end of ['done', 'cancelled', 'error']) {
         this.addEventListener(end, (event) => 'data' in event && (this.seen.ended = performance.now()))
       }

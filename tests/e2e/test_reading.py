@@ -1,0 +1,174 @@
+"""Reading, while words arrive and after: by keyboard, on a phone, in any script, and nothing moves under the eyes."""
+
+import re
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Locator, ViewportSize, expect
+
+from tests.e2e.visitor import Visitor, visiting
+from tests.support.server import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+PHONE: ViewportSize = {"width": 390, "height": 844}
+LAPTOP: ViewportSize = {"width": 1366, "height": 768}
+DESKTOP: ViewportSize = {"width": 1440, "height": 900}
+WIDE: ViewportSize = {"width": 2200, "height": 1200}
+LOW: ViewportSize = {"width": 390, "height": 500}
+DISTANCE = "box => box.scrollHeight - box.scrollTop - box.clientHeight"
+COUNT_FOCUS = """() => {
+  witness.focused = []
+  document.addEventListener('focusin', (event) => witness.focused.push(event.target.dataset.testid))
+}"""
+PLACE = """part => {
+  const { x, y, width, height } = part.getBoundingClientRect()
+  return [x, y, width, height]
+}"""
+ANIMATED = "document.getAnimations().length > 0"
+
+
+async def test_the_keyboard_does_everything(endless: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(endless.url)
+    await expect(tab.by("composer")).to_be_focused()
+    await tab.page.keyboard.type("A line")
+    await tab.page.keyboard.press("Shift+Enter")
+    await tab.page.keyboard.type("and another")
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.by("user-message")).to_contain_text("A line\nand another", use_inner_text=True)
+    await tab.until_words(3)
+    await tab.page.keyboard.press("Escape")
+    await tab.until("cancelled")
+    await expect(tab.by("composer")).to_be_focused()
+
+    await tab.by("composer").blur()
+    await tab.page.keyboard.press("?")
+    dialog = tab.page.get_by_role("dialog", name="Keyboard shortcuts")
+    await expect(dialog).to_be_visible()
+    for does in ("Send the question", "stop the answer", "New chat", "Search conversations"):
+        await expect(dialog).to_contain_text(does)
+    await tab.page.keyboard.press("Escape")
+    await expect(dialog).to_have_count(0)
+    await tab.page.keyboard.press("/")
+    await expect(tab.by("composer")).to_be_focused()
+    assert await tab.by("composer").input_value() == ""
+
+    await tab.by("source-2").focus()
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.by("source-panel").locator("[aria-current=true]")).to_be_focused()
+    await tab.page.keyboard.press("Escape")
+    await expect(tab.by("source-2")).to_be_focused()
+
+
+async def test_whoever_reads_above_is_left_there_and_whoever_is_at_the_end_is_taken_along(
+    endless: Server, visitor: Visitor
+) -> None:
+    tab = await visitor.open(endless.url)
+    await tab.page.set_viewport_size(LOW)
+    scroller = tab.page.locator(".scroller")
+    await tab.ask()
+    await expect(tab.answer.get_by_test_id("answer-text")).to_contain_text("w199 ")
+    assert await scroller.evaluate(DISTANCE) < 2
+    await tab.page.mouse.move(200, 200)
+    await tab.page.mouse.wheel(0, -150)
+    await expect(tab.button("Jump to the latest")).to_be_visible()
+    place = await scroller.evaluate("box => box.scrollTop")
+    await expect(tab.answer.get_by_test_id("answer-text")).to_contain_text("w259 ")
+    assert await scroller.evaluate("box => box.scrollTop") == place
+    await tab.button("Jump to the latest").click()
+    await expect(tab.answer.get_by_test_id("answer-text")).to_contain_text("w299 ")
+    assert await scroller.evaluate(DISTANCE) < 2
+    await tab.by("stop").click()
+    await tab.until("cancelled")
+
+
+async def place_of(part: Locator) -> Any:
+    return await part.evaluate(PLACE)
+
+
+@pytest.mark.parametrize("size", [LAPTOP, DESKTOP, WIDE, PHONE], ids=["laptop", "desktop", "wide", "phone"])
+async def test_opening_a_source_moves_nothing_that_is_read(brisk: Server, visitor: Visitor, size: ViewportSize) -> None:
+    tab = await visitor.open(brisk.url)
+    await tab.page.set_viewport_size(size)
+    await tab.ask()
+    await tab.until("complete")
+    parts = [tab.by("user-message"), tab.answer.get_by_test_id("answer-text"), tab.by("source-1"), tab.by("composer")]
+    before = [await place_of(part) for part in parts]
+    await tab.by("source-1").click()
+    panel = tab.by("source-panel")
+    await expect(panel).to_be_visible()
+    assert [await place_of(part) for part in parts] == before
+    x, _, width, _ = await place_of(panel)
+    assert x + width == size["width"]
+    if size is PHONE:
+        assert x == 0, "a sheet"
+    else:
+        assert all(part[0] + part[2] <= x for part in before), "beside what is read"
+    await tab.button("Close sources").click()
+    await expect(panel).to_have_count(0)
+    assert [await place_of(part) for part in parts] == before
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_the_end_of_an_answer_moves_neither_the_page_nor_the_focus(
+    server: Server, worker: Server, visitor: Visitor, size: ViewportSize
+) -> None:
+    tab = await visitor.open(server.url)
+    await tab.page.set_viewport_size(size)
+    await tab.ask()
+    await tab.until_words(3)
+    parts = [tab.page.locator(".bubble"), tab.answer, tab.answer.get_by_test_id("answer-text")]
+    with worker.held():
+        await tab.page.evaluate(COUNT_FOCUS)
+        before = [(await place_of(part))[:3] for part in parts]
+    await tab.by("stop").click()
+    await tab.until("cancelled")
+    await expect(tab.button("Edit and ask again")).to_be_attached()
+    assert [(await place_of(part))[:3] for part in parts] == before
+    assert await tab.page.evaluate("witness.focused.filter(id => id !== 'stop')") == []
+
+
+async def test_text_from_right_to_left_stands_on_its_own_side(brisk: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(brisk.url)
+    await tab.ask("ما هي أعراض نقص الحديد؟ ferritin")
+    await tab.until("complete")
+    heading = tab.page.get_by_role("heading", level=1)
+    await expect(heading).to_contain_text("ferritin")
+    sides = [
+        await part.evaluate("part => getComputedStyle(part).direction")
+        for part in (
+            tab.page.locator(".bubble"),
+            heading,
+            tab.by("session-item").get_by_role("link"),
+            tab.answer.get_by_test_id("answer-text").locator("p").first,
+        )
+    ]
+    assert sides == ["rtl", "rtl", "rtl", "ltr"]
+
+
+@pytest.mark.parametrize(("motion", "moves"), [("no-preference", True), ("reduce", False)])
+async def test_nothing_moves_for_those_who_asked_for_less_motion(
+    endless: Server, browser: Browser, motion: str, moves: bool
+) -> None:
+    async with visiting(browser, reduced_motion=motion) as visitor:
+        tab = await visitor.open(endless.url)
+        await tab.ask()
+        await tab.until_words(2)
+        assert await tab.page.evaluate(ANIMATED) is moves
+        await tab.by("stop").click()
+        await tab.until("cancelled")
+        await visitor.check()
+
+
+async def test_an_emergency_cannot_be_taken_for_an_answer(brisk: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(brisk.url)
+    await tab.page.set_viewport_size(PHONE)
+    await tab.ask("I have crushing chest pain and my left arm is numb")
+    await tab.until("complete")
+    card = tab.by("emergency")
+    await expect(card.get_by_role("heading", name="Get help now")).to_be_in_viewport()
+    for call in await card.get_by_role("link", name="Call").all():
+        await expect(call).to_be_in_viewport()
+        assert re.fullmatch(r"tel:\d+", await call.get_attribute("href") or "")
+    await expect(tab.by("announcer")).to_have_text("This may be an emergency. Get help now.")
+    await expect(tab.by("summary")).to_have_count(0)
+    await expect(tab.page.get_by_text("Not a diagnosis, and not for emergencies")).to_be_visible()
