@@ -22,7 +22,9 @@ from graph.eventlog.hub import Reader, Watch
 from graph.eventlog.log import Turn
 
 SESSIONS_NAMESPACE = UUID("5d0c4a5e-6f0e-4a53-9f2e-0d1f6a3c7b21")
-REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503)}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem} for code in (401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503)
+}
 router = APIRouter()
 
 

@@ -99,6 +99,7 @@ async def _migrate(url: str) -> None:
 @click.version_option(package_name="pulseline")
 def main() -> None:
     """Pulseline: answers that stream token by token and cannot be lost."""
+    signal.signal(signal.SIGTERM, _interrupted)
 
 
 @main.command()
@@ -124,6 +125,11 @@ def serve(host: str, port: int, open_page: bool) -> None:
             _ingest(settings, url, [])
         status = run(settings, url, listening, greet)
     sys.exit(status)
+
+
+def _interrupted(*_: object) -> None:
+    """As the signal would have ended it; in a container the first process has no such default."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _stop(*_: object) -> None:

@@ -14,7 +14,9 @@ from graph.eventlog.snapshot import Snapshot
 
 PAGE_SESSIONS = 50
 router = APIRouter(prefix="/sessions")
-REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (401, 403, 404, 413, 415, 422, 500, 503)}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem} for code in (401, 403, 404, 413, 415, 422, 500, 503)
+}
 
 
 @router.get("", responses=REFUSALS)

@@ -16,6 +16,7 @@ PROVIDER_MODEL = re.compile(r"[a-z][\w-]*:\S+")
 SERVICE = re.compile(r"https?://[^\s/]+(?:/\S*)?")
 Switch = Literal["on", "off"]
 PREFIX = "PULSELINE_"
+SECRETS = Path("/run/secrets")  # in a container: files, each named as a setting; the environment wins
 MODULE_AND_NAME = re.compile(r"[\w.]+:\w+\Z")
 ADDRESS_NEEDED = "must be a postgresql:// address, for example postgresql://me@localhost/pulseline"
 SECRET = frozenset(
@@ -35,7 +36,13 @@ def _is_origin(word: str) -> bool:
 class Settings(BaseSettings):
     """`DATABASE_URL` has no prefix; every other name here is PULSELINE_ and the field in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
+    )
 
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     home: Path = Path(".pulseline")

@@ -29,15 +29,19 @@ def migrations() -> list[tuple[int, str, str]]:
     return [(int(name[:4]), name, folder.joinpath(name).read_text()) for name in names]
 
 
-async def migrate(database_url: str, checkpointer: Callable[[], Awaitable[None]]) -> list[str]:
-    """Applies what is missing, then `checkpointer` (LangGraph's own tables); gives the names of what was applied.
+async def migrate(database_url: str, checkpointer: Callable[[], Awaitable[None]], checkpoints: int) -> list[str]:
+    """Applies what is missing, then `checkpointer` (LangGraph's own tables, of so many versions); gives the names of
+    what was applied.
 
-    One process does it; the others wait until it has.
+    One process does it; the others wait until it has. Where nothing is missing it only reads, so that a role that may
+    not change the schema can start; a database that is newer than this release is left as it is.
 
     The lock is a transaction's, so that it also holds through PgBouncer; those who wait poll for it and keep no
     snapshot open, for which the checkpointer's CREATE INDEX CONCURRENTLY would have to wait.
     """
     async with await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=None) as connection:
+        if await _current(connection, checkpoints):
+            return []
         while True:
             async with connection.transaction():
                 locked = await connection.execute("select pg_try_advisory_xact_lock(%s)", [MIGRATIONS_LOCK])
@@ -47,6 +51,16 @@ async def migrate(database_url: str, checkpointer: Callable[[], Awaitable[None]]
                     await checkpointer()
                     return applied
             await asyncio.sleep(LOCK_POLL_SECONDS)
+
+
+async def _current(connection: AsyncConnection, checkpoints: int) -> bool:
+    try:
+        ours = await (await connection.execute("select version from pulseline_migrations")).fetchall()
+        theirs = await (await connection.execute("select max(v) from checkpoint_migrations")).fetchone()
+    except psycopg.errors.UndefinedTable:
+        return False
+    newest = -1 if theirs is None or theirs[0] is None else theirs[0]
+    return {version for version, _, _ in migrations()} <= {row[0] for row in ours} and newest >= checkpoints - 1
 
 
 async def _apply(connection: AsyncConnection) -> list[str]:

@@ -53,7 +53,7 @@ class EventLogSaver(AsyncPostgresSaver):
 
     async def setup(self) -> None:
         """Migrates the session tables and LangGraph's own. Safe from many processes at once, and again."""
-        await migrate(str(self._pool.conninfo), super().setup)
+        await migrate(str(self._pool.conninfo), super().setup, len(self.MIGRATIONS))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """A held turn reads what it has put, and asks again while the database is away: its deadlines end the wait."""

@@ -154,8 +154,9 @@ class Function:
         variables = {name: value for name, value in os.environ.items() if not name.startswith(("PULSELINE_", "AWS_"))}
         variables |= self.settings | {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.server_address[1]}"}
         with log.open("wb") as output:
-            command = [sys.executable, "-m", "awslambdaric", self.handler]
-            process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                self.command(variables), cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT
+            )
         environment = Environment(process, log)
         made.append(environment)
         self.all.append(environment)
@@ -164,6 +165,9 @@ class Function:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
         return environment
+
+    def command(self, variables: dict[str, str]) -> list[str]:
+        return [sys.executable, "-m", "awslambdaric", self.handler]
 
     def end(self) -> None:
         for environment in self.all:

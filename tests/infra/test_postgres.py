@@ -1,0 +1,138 @@
+"""The roles, a schema newer than a replica, and a backup that is restored: against a real Postgres."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from functions.embedded_postgres import EmbeddedPostgres
+from functions.postgres_programs import Programs
+from tests.support.client import Person, check_whole_turn
+from tests.support.server import serving
+
+ROLES = Path(__file__).parents[2] / "infra" / "postgres" / "roles.sql"
+SCRIPTED = "scripted?tokens=20&delay_ms=1"
+PASSWORD = "canary"
+DATABASE = "product"
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.fixture
+async def person() -> AsyncIterator[Person]:
+    async with Person() as someone:
+        yield someone
+
+
+class Server:
+    """A Postgres of this module's own, for roles belong to a whole server. `postgres` logs in without a password."""
+
+    def __init__(self, url: str, programs: Programs) -> None:
+        self._parts, self._programs = urlsplit(url), programs
+
+    def url(self, role: str = "postgres", database: str = DATABASE) -> str:
+        login = role if role == "postgres" else f"{role}:{PASSWORD}"
+        return f"postgresql://{login}@{self._parts.hostname}:{self._parts.port}/{database}"
+
+    def run(self, program: str, *arguments: str | Path) -> None:
+        command = [str(self._programs[program]), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("roles")
+    with EmbeddedPostgres(home).running() as url:
+        data = (home / "postgres").resolve() / "data"
+        access = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        (data / "pg_hba.conf").write_text(access)
+        os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGHUP)
+        made = Server(url, Programs(None))
+        _until_reachable(made.url(database="postgres"))
+        made.run("psql", "-c", f"create database {DATABASE}", made.url(database="postgres"))
+        variables = ("-v", f"owner_password={PASSWORD}", "-v", f"app_password={PASSWORD}")
+        made.run("psql", *variables, "-f", ROLES, made.url())
+        yield made
+
+
+def _until_reachable(url: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            psycopg.connect(url).close()
+            return
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def pulseline(url: str, *command: str) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PULSELINE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "functions", *command],
+        env={**environment, "DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(120)
+async def test_a_replica_serves_as_a_role_that_may_change_no_table(
+    server: Server, tmp_path: Path, person: Person
+) -> None:
+    app = server.url("pulseline_app")
+    refused = await asyncio.to_thread(pulseline, app, "migrate")
+    assert refused.returncode != 0, "an empty database needs its owner first"
+    migrated = await asyncio.to_thread(pulseline, server.url("pulseline_owner"), "migrate")
+    assert migrated.returncode == 0, migrated.stderr
+    snapshot = await _ask(app, tmp_path, person)
+    for forbidden in ("alter table turns add column x int", "drop table events", "create table mine (x int)"):
+        with psycopg.connect(app) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(forbidden.encode())
+    await _restored(server, snapshot, tmp_path, person)
+    await _beside_a_newer_release(server, tmp_path, person)
+
+
+async def _ask(url: str, folder: Path, person: Person) -> dict[str, Any]:
+    with serving(url, folder, SCRIPTED) as replica:
+        started = await person.start(replica.url)
+        frames = await person.read(replica.url, started["session_id"])
+        check_whole_turn(frames)
+        assert frames[-1].type == "done"
+        return await person.snapshot(replica.url, started["session_id"])
+
+
+async def _restored(server: Server, snapshot: dict[str, Any], folder: Path, person: Person) -> None:
+    """A backup, restored into an empty database: the conversation is there, and goes on."""
+    backup = folder / "pulseline.dump"
+    await asyncio.to_thread(server.run, "pg_dump", "--format=custom", "--file", backup, server.url())
+    await asyncio.to_thread(server.run, "psql", "-c", "create database restored", server.url())
+    restored = server.url(database="restored")
+    await asyncio.to_thread(server.run, "pg_restore", "--exit-on-error", "--dbname", restored, backup)
+    with serving(server.url("pulseline_app", "restored"), folder, SCRIPTED) as replica:
+        session_id = snapshot["session_id"]
+        assert await person.snapshot(replica.url, session_id) == snapshot
+        second = await person.start(replica.url, session_id=session_id)
+        frames = await person.read(replica.url, session_id, second["after"])
+        check_whole_turn(frames)
+        assert frames[0].seq == snapshot["last_seq"] + 1
+
+
+async def _beside_a_newer_release(server: Server, folder: Path, person: Person) -> None:
+    """The next release has expanded the schema; a replica of this one still starts and answers."""
+    with psycopg.connect(server.url()) as connection:
+        connection.execute("alter table turns add column of_the_next_release text")
+        connection.execute("alter table sessions add column of_the_next_release integer not null default 0")
+        connection.execute("insert into pulseline_migrations (version, name) values (9999, 'of the next release')")
+    await _ask(server.url("pulseline_app"), folder, person)

@@ -1,0 +1,133 @@
+"""Every template is checked by its own tool, offline; and each tool is seen to refuse a copy with one mistake in it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+INFRA = ROOT / "infra"
+BIN = Path(sys.executable).parent
+REGION = "eu-central-1"
+KUBERNETES = "1.33"
+TRANSFORM = """
+import json, pathlib, sys
+from samtranslator.translator.transform import transform
+from samtranslator.yaml_helper import yaml_parse
+
+class Policies:
+    def load(self):
+        return {}
+
+source, target = map(pathlib.Path, sys.argv[1:])
+target.write_text(json.dumps(transform(yaml_parse(source.read_text()), {}, Policies())))
+"""
+
+
+class Refused(Exception):
+    """What the tool said."""
+
+
+class Checked(NamedTuple):
+    """`right` is a text of the file, `wrong` takes its place in the copy, and the refusal must say `said`."""
+
+    file: Path
+    check: Callable[[Path], None]
+    right: str
+    wrong: str
+    said: str
+
+
+def run(*command: str | Path, silent: bool = False, **environment: str) -> None:
+    done = subprocess.run(
+        list(map(str, command)),
+        env={**os.environ, "AWS_DEFAULT_REGION": REGION, **environment},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    if done.returncode != 0 or (silent and done.stdout + done.stderr):
+        raise Refused(done.stdout + done.stderr)
+
+
+def dockerfile(file: Path) -> None:
+    run(BIN / "hadolint", "--config", ROOT / ".hadolint.yaml", file)
+
+
+def compose(file: Path) -> None:
+    run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
+
+
+def kubernetes(file: Path) -> None:
+    """Its exit status is 0 whatever it finds."""
+    run(BIN / "kubernetes-validate", "--strict", "-k", KUBERNETES, "--quiet", file, silent=True)
+
+
+def caddy(file: Path) -> None:
+    run(BIN / "caddy", "validate", "--adapter", "caddyfile", "--config", file, PULSELINE_ADDRESS=":8080")
+
+
+def transform(source: Path) -> Path:
+    """The CloudFormation that SAM makes of it, in which cfn-lint finds what it does not find in the source."""
+    made = source.with_suffix(".json")
+    run(sys.executable, "-W", "ignore", "-c", TRANSFORM, source, made)
+    return made
+
+
+CHECKED = {
+    "image": Checked(ROOT / "Dockerfile", dockerfile, "USER 10001:10001", "USER root", "USER should not be root"),
+    "streaming image": Checked(
+        INFRA / "aws" / "Dockerfile.streaming", dockerfile, "FROM ${IMAGE}", "FROM debian", "Always tag the version"
+    ),
+    "compose": Checked(
+        INFRA / "compose" / "compose.yaml", compose, "stop_grace_period", "stop_grace_perod", "stop_grace_perod"
+    ),
+    "kubernetes": Checked(
+        INFRA / "k8s" / "pulseline.yaml", kubernetes, "readinessProbe", "readynessProbe", "readynessProbe"
+    ),
+    "caddy": Checked(INFRA / "compose" / "Caddyfile", caddy, "flush_interval", "flush_intervall", "flush_intervall"),
+}
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_a_template_is_right_and_a_mistake_in_it_is_refused(name: str, tmp_path: Path) -> None:
+    file, check, right, wrong, said = CHECKED[name]
+    good, bad = tmp_path / file.name, tmp_path / f"wrong-{file.name}"
+    text = file.read_text()
+    assert right in text
+    good.write_text(text)
+    bad.write_text(text.replace(right, wrong, 1))
+    check(good)
+    with pytest.raises(Refused, match=said):
+        check(bad)
+
+
+def test_the_serverless_template_is_right_and_mistakes_in_it_are_refused(tmp_path: Path) -> None:
+    """The source and what SAM makes of it, each with a copy that only its own lint can refuse; in one run, as it takes
+    long to start."""
+    text = (INFRA / "aws" / "template.yaml").read_text()
+    right, misspelt, made_wrong = (tmp_path / f"{name}.yaml" for name in ("right", "misspelt", "made-wrong"))
+    right.write_text(text)
+    misspelt.write_text(text.replace("MemorySize: 1769", "MemorySise: 1769"))
+    made_wrong.write_text(text.replace("InvokeMode: RESPONSE_STREAM", "InvokeMode: RESPONSE_STEAM"))
+    files = [right, transform(right), misspelt, transform(made_wrong)]
+    with pytest.raises(Refused) as refused:
+        run(BIN / "cfn-lint", "--regions", REGION, "--format", "parseable", "--template", *files)
+    found = {Path(line.split(":")[0]).name: line for line in str(refused.value).splitlines()}
+    assert found.keys() == {"misspelt.yaml", "made-wrong.json"}
+    assert "MemorySise" in found["misspelt.yaml"]
+    assert "RESPONSE_STEAM" in found["made-wrong.json"]
+
+
+def test_the_proxy_neither_buffers_nor_compresses_what_is_streamed() -> None:
+    """Latency alone does not show it: small frames come through a buffering proxy at once."""
+    environment = {**os.environ, "PULSELINE_ADDRESS": ":8080"}
+    command = [str(BIN / "caddy"), "adapt", "--config", str(INFRA / "compose" / "Caddyfile")]
+    adapted = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert '"flush_interval":-1' in adapted
+    assert '"match":[{"not":[{"path":["/chat/*"]}]}]' in adapted
