@@ -8,11 +8,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from functions import chat, errors, page, sessions, tail, web
+from functions import chat, errors, health, metrics, page, sessions, tail, web
 from functions.adapters import langgraph_sdk
 from functions.auth import Identity
 from functions.body_limit import BodyLimit
-from functions.replica import OpenWorker, Serving, open_replica, reachable
+from functions.replica import OpenWorker, open_replica
 from functions.settings import Settings
 
 HEALTH: dict[int | str, dict[str, Any]] = {503: {"description": "not ready"}}
@@ -23,6 +23,7 @@ def create_app(settings: Settings, database_url: str, open_worker: OpenWorker | 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_replica(settings, database_url, open_worker) as replica:
             app.state.replica = replica
+            metrics.watch(replica)
             yield
 
     app = FastAPI(title="Pulseline", lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -31,9 +32,8 @@ def create_app(settings: Settings, database_url: str, open_worker: OpenWorker | 
     app.include_router(tail.router)
     app.include_router(sessions.router)
     app.include_router(langgraph_sdk.router)
-    for path, answer in (("/healthz", healthz), ("/readyz", readyz)):
-        app.add_api_route(path, answer, methods=["GET"], responses=HEALTH)
-        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
+    app.include_router(metrics.router)
+    app.include_router(health.router)
     page.install(app)
     app.add_middleware(Identity, settings=settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from http.cookies import SimpleCookie
-from typing import Annotated
+from typing import Annotated, Protocol
 from uuid import uuid4
 
 from fastapi import Depends, Request
@@ -12,13 +12,39 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions.errors import known_problem
 from functions.settings import Settings
-from functions.tokens import BadToken, IssuerUnavailable, Tokens
 
 COOKIE = "pulseline_owner"
 COOKIE_MAX_AGE_SECONDS = 365 * 24 * 3600
 COOKIE_RENEWED_SECONDS = 30 * 24 * 3600
 SALT = "pulseline.owner"
 WITHOUT_OWNER = ("/assets/", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/favicon.svg")
+
+
+class BadToken(Exception):
+    """The token is not valid here."""
+
+
+class IssuerUnavailable(Exception):
+    """The issuer's keys cannot be fetched."""
+
+
+class TokenOwners(Protocol):
+    """Whose a token is. Raises BadToken, whatever is wrong with it, and IssuerUnavailable."""
+
+    async def owner(self, token: str) -> str: ...
+
+
+class _NoTokens:
+    async def owner(self, token: str) -> str:
+        raise BadToken
+
+
+def _open_tokens(settings: Settings) -> TokenOwners:
+    if not settings.jwt_issuer and not settings.jwt_secret:
+        return _NoTokens()
+    from functions.tokens import Tokens  # a third of a cold start
+
+    return Tokens(settings)
 
 
 class Identity:
@@ -29,7 +55,7 @@ class Identity:
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app, self._tokens = app, Tokens(settings)
+        self._app, self._tokens = app, _open_tokens(settings)
         self._anonymous = settings.anonymous == "on"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

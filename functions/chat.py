@@ -1,7 +1,9 @@
 """Starting a turn, streaming or blocking, and cancelling it."""
 
 import asyncio
+import logging
 import re
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ import orjson
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import JSONResponse
 
+from functions import logs
 from functions.auth import Owner
 from functions.contract import BlockingAnswer, Cancellation, CancellationRequest, Problem, Started, StartRequest
 from functions.errors import STATUSES, problem, refused
@@ -25,11 +28,13 @@ SESSIONS_NAMESPACE = UUID("5d0c4a5e-6f0e-4a53-9f2e-0d1f6a3c7b21")
 REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem} for code in (401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503)
 }
+logger = logging.getLogger(__name__)
 router = APIRouter()
 
 
 async def start(replica: Replica, owner: str, body: StartRequest, watching: ExitStack) -> tuple[Turn, Watch]:
     """Commits the turn, then hints. The session is watched first, so that no event of the turn can be missed."""
+    began_ns = time.time_ns()
     request_id = body.request_id or str(uuid4())
     session_id = body.session_id or uuid5(SESSIONS_NAMESPACE, f"{owner}\n{request_id}")
     if body.given:
@@ -37,7 +42,10 @@ async def start(replica: Replica, owner: str, body: StartRequest, watching: Exit
     watch = watching.enter_context(replica.hub.watch(session_id))
     async with replica.limits.starting(owner, session_id, request_id, body.message):
         turn = await replica.log.start(session_id, owner, request_id, body.message, body.replaces, body.given)
+    logs.speak_of(session_id, turn.turn_id)
     if turn.created:
+        replica.spans.started(session_id, turn.turn_id, began_ns)
+        logger.info("turn started")
         replica.started(turn)
     return turn, watch
 

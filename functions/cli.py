@@ -1,4 +1,4 @@
-"""The command line: `pulseline serve | worker | turns | sweep | migrate | ingest | ask | postgres`."""
+"""The command line: `pulseline serve | worker | turns | doctor | sweep | migrate | ingest | ask | postgres`."""
 
 import asyncio
 import os
@@ -242,6 +242,21 @@ def ask(question: str, url: str, session: UUID | None) -> None:
     from functions.ask import ask as run
 
     sys.exit(asyncio.run(run(question, url, session, _settings().home)))
+
+
+@main.command()
+@_explained
+def doctor() -> None:
+    """Try everything that Pulseline needs, and say how to mend what is wrong; the exit status is then 1."""
+    settings = _settings()
+    from functions.doctor import findings, row
+
+    with _database(settings) as url:
+        if settings.database_url is None:
+            _run(_migrate(url))
+        output = Console(width=None if sys.stdout.isatty() else TABLE_CHARACTERS, highlight=False)
+        well = _run(findings(settings, url, lambda finding: output.print(row(finding))))
+    sys.exit(0 if well else FAILED)
 
 
 @main.group(invoke_without_command=True)

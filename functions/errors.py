@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from functions.contract import Problem
 from functions.limits import RateLimited
+from graph import measures
 from graph.eventlog import errors
 from graph.eventlog.errors import LogError
 from graph.failures import FAILURES
@@ -94,6 +95,7 @@ CODES = {
 
 
 def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    measures.REFUSED.labels(code).inc()
     body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code)
     more = {"Retry-After": RETRY_AFTER_SECONDS} if status in WAIT else {}
     return JSONResponse(body.model_dump(), status, {**more, **(headers or {})}, MEDIA_TYPE)

@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 from functions.frames import encode
 from functions.limits import Limits
 from functions.settings import Settings
+from functions.tracing import Spans, open_spans
 from graph.eventlog.events import Event
 from graph.eventlog.hub import Hub
 from graph.eventlog.log import PREPARE_THRESHOLD, Turn, open_pool
@@ -52,6 +53,7 @@ class Replica:
     log: Sessions
     hub: Hub
     limits: Limits
+    spans: Spans
     secret_key: str = ""
     wakeups: Wakeups | None = None
     worker: TurnWorker | None = None
@@ -76,6 +78,7 @@ class Replica:
     def committed(self, events: list[Event]) -> None:
         """Rows of this process's writer, right after their commit."""
         self.hub.publish(events)
+        self.spans.committed(events)
         if self.wakeups is not None:
             self.wakeups.grown({event.session_id for event in events})
 
@@ -88,6 +91,7 @@ class Replica:
 
     def ended(self, session_id: UUID) -> None:
         """A turn that this process cancelled: tell its readers and its worker, wherever they are."""
+        self.spans.cancelled(session_id)
         self.hub.hint([session_id])
         if self.worker is not None:
             self.worker.grown([session_id])
@@ -126,10 +130,11 @@ async def open_replica(
     settings: Settings, database_url: str, open_worker: OpenWorker | None = None
 ) -> AsyncIterator[Replica]:
     async with AsyncExitStack() as stack:
+        spans = stack.enter_context(open_spans(settings))
         pool = open_pool(database_url, max_size=settings.pool_size, prepare=lambda: replica.direct)
         log = Sessions(await stack.enter_async_context(pool))
         hub = Hub(log.read, encode, POLL_SECONDS_ALONE)
-        replica = Replica(settings, database_url, log, hub, Limits(settings, pool))
+        replica = Replica(settings, database_url, log, hub, Limits(settings, pool), spans)
         replica.secret_key = settings.secret_key or await log.secret(OWNER_KEY, secrets.token_urlsafe(32))
         await stack.enter_async_context(hub.running())
         if settings.notify == "on":

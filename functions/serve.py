@@ -10,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 
+from functions import logs
 from functions.app import create_app
 from functions.connection import Connection
 from functions.invoke import open_invoker
@@ -77,7 +78,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def serve(settings: Settings, url: str, listening: socket.socket, greet: Callable[[str], None]) -> int:
     """Blocks until the process is told to stop; gives the exit status."""
-    _log_to_stderr(settings)
+    logs.to_stderr(settings)
     _check_model(settings)
     app = create_app(settings, url, _opener(settings))
 
@@ -110,7 +111,7 @@ def _opener(settings: Settings) -> OpenWorker | None:
 
 async def work(settings: Settings, url: str) -> None:
     """Only a worker, until SIGTERM or Ctrl-C; then it drains."""
-    _log_to_stderr(settings)
+    logs.to_stderr(settings)
     _check_model(settings)
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):

@@ -19,9 +19,9 @@ PREFIX = "PULSELINE_"
 SECRETS = Path("/run/secrets")  # in a container: files, each named as a setting; the environment wins
 MODULE_AND_NAME = re.compile(r"[\w.]+:\w+\Z")
 ADDRESS_NEEDED = "must be a postgresql:// address, for example postgresql://me@localhost/pulseline"
-SECRET = frozenset(
-    {"DATABASE_URL", "PULSELINE_JWT_SECRET", "PULSELINE_SECRET_KEY", "PULSELINE_RERANKER_KEY"}
-)  # never repeated in a message
+SECRET = frozenset(  # never repeated in a message
+    ["DATABASE_URL"] + [PREFIX + name for name in ("JWT_SECRET", "METRICS_TOKEN", "RERANKER_KEY", "SECRET_KEY")]
+)
 
 
 def _words(value: str) -> list[str]:
@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     max_turns: int = Field(default=500, ge=1)
     pool_size: int = Field(default=10, ge=2)
     drain_seconds: float = Field(default=5, ge=0, allow_inf_nan=False)
+    metrics_token: str | None = Field(default=None, min_length=16)
+    traces: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("database_url")

@@ -1,6 +1,7 @@
 """GET /chat/stream/{session_id}: a session's log as Server-Sent Events, from a cursor on."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Annotated, Literal, Protocol
@@ -12,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from functions.auth import Owner
 from functions.contract import Problem
 from functions.frames import OPENING, PING
+from functions.metrics import Delivery
 from functions.replica import Replica, Serving
 from graph.eventlog.errors import BadCursor, DatabaseUnavailable, LogError
 from graph.eventlog.hub import Frame, Reader
@@ -91,6 +93,7 @@ class TailResponse(Response):
         ends_at = None if window is None else loop.time() + window
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await _send(send, self._wire.opening, more=True)
+        delivery, began_ns = Delivery(), time.time_ns()
         while not self._replica.hub.draining:
             wait = (
                 settings.heartbeat_seconds
@@ -107,6 +110,9 @@ class TailResponse(Response):
             if ended:
                 frames = frames[: 1 + next(n for n, frame in enumerate(frames) if frame.ends)]
             await _send(send, self._wire.render(frames) if frames else self._wire.ping, more=not ended)
+            delivery.sent(frames)
+            if frames and frames[-1].ends:
+                self._replica.spans.sent(self._reader.session_id, frames[-1].data, began_ns)
             if ended:
                 return
             if frames and self._replica.buffered:

@@ -8,6 +8,7 @@ from typing import Any
 import jwt
 from jwt import PyJWK, PyJWKSet
 
+from functions.auth import BadToken, IssuerUnavailable
 from functions.settings import Settings
 from graph.eventlog.events import storable
 
@@ -21,26 +22,14 @@ FETCH_SECONDS = 5.0
 SUBJECT_MAX_CHARACTERS = 255
 
 
-class BadToken(Exception):
-    """The token is not valid here."""
-
-
-class IssuerUnavailable(Exception):
-    """The issuer's keys cannot be fetched."""
-
-
 class Tokens:
     """Gives the owner of a token. Which algorithms are taken follows from the settings, never from the token."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keys = IssuerKeys(settings) if settings.jwt_issuer and not settings.jwt_secret else None
-        self.accepted = bool(settings.jwt_issuer or settings.jwt_secret)
 
     async def owner(self, token: str) -> str:
-        """Raises BadToken, whatever is wrong with it, and IssuerUnavailable."""
-        if not self.accepted:
-            raise BadToken
         try:
             subject = (await self._claims(token))["sub"]
         except (jwt.PyJWTError, ValueError) as error:
@@ -85,6 +74,11 @@ class IssuerKeys:
         if kid not in self._keys:
             raise BadToken
         return self._keys[kid]
+
+    async def count(self) -> int:
+        """How many there are. Raises IssuerUnavailable."""
+        await self._refresh(time.monotonic())
+        return len(self._keys)
 
     async def _refresh(self, asked_at: float) -> None:
         """Those who come at once share one fetch. While the issuer is away, known keys stay good."""

@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
+from graph import measures
 from graph.deadlines import Clock, Deadlines
 from graph.eventlog.errors import DatabaseUnavailable, Fenced
 from graph.eventlog.events import Event, NewEvent, Reset, new_event
@@ -134,6 +135,8 @@ class _Attempt:
             raise Fenced
         for event in events:
             if event.type == "token":
+                if not self.text and self.turn.attempt == 1:
+                    measures.FIRST_TOKEN.observe(time.monotonic() - self.began)
                 self.text.append(event.data["content"])
                 if self.turns.served.timed:
                     self.clock.wait_for(self.turns.deadlines.token)

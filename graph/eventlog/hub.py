@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 from uuid import UUID
 
+from graph import measures
 from graph.eventlog.errors import LogError
 from graph.eventlog.events import ENDS, Event
 
@@ -268,6 +269,7 @@ class Hub:
 
     async def _fetch(self, due: dict[UUID, Watch]) -> None:
         self.polls += 1
+        measures.POLLS.inc()
         try:
             events = await self._read({s: watch.head or 0 for s, watch in due.items()}, PAGE_EVENTS)
         except LogError as error:

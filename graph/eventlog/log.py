@@ -14,6 +14,7 @@ from psycopg import AsyncConnection, IsolationLevel
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from graph import measures
 from graph.eventlog import errors
 from graph.eventlog.events import CancelReason, Event, TurnStatus, encode_data, timestamp
 from graph.eventlog.queries import query
@@ -186,6 +187,7 @@ class Log:
         if row["request_id"] != parameters["request_id"]:
             raise errors.SessionBusy
         created = row["turn_id"] == parameters["turn_id"]
+        measures.STARTED.inc(int(created))
         return Turn(parameters["session_id"], row["turn_id"], row["first_seq"], row["status"], created)
 
     async def candidates(self, limit: int) -> list[Candidate]:
@@ -198,6 +200,7 @@ class Log:
             await connection.execute(query("lock_turn"), parameters)
             result = await connection.execute(query("claim"), parameters)
         row = await result.fetchone()
+        measures.TAKEN_OVER.inc(int(row is not None and row["attempt"] > 1))
         return Claim(candidate.session_id, candidate.turn_id, **row) if row else None
 
     async def renew(self, held: Sequence[tuple[UUID, UUID, int]], lease_seconds: float) -> set[int]:
@@ -242,11 +245,13 @@ class Log:
         async with self._transaction(pipeline=True) as connection:
             await connection.execute(f"set local lock_timeout = '{CANCEL_LOCK_TIMEOUT_SECONDS}s'")
             await connection.execute(query("lock_turn"), parameters)
-            await connection.execute(query("end_by_anyone"), parameters)
+            ended = await connection.execute(query("end_by_anyone"), parameters)
             result = await connection.execute(query("turn"), parameters)
         row = await result.fetchone()
         if row is None:
             raise errors.TurnNotFound
+        if ended.rowcount:
+            measures.ENDED.labels(status, data.get("code", "")).inc()
         return Ended(**row)
 
     async def gate(self, session_id: UUID, owner: str) -> Gate:

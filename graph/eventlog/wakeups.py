@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import AsyncConnection
 
+from graph import measures
 from graph.eventlog.queries import query
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class Wakeups:
         except ValueError:
             logger.debug("not a wake-up of ours: %r", payload)
             return
+        measures.NOTIFIES_HEARD.inc()
         self._heard(named if kind == "grown" else [], named if kind == "queued" else [])
 
     async def _send(self) -> None:
@@ -122,6 +124,7 @@ class Wakeups:
                         connection = await self._connect()
                     await connection.execute(query("notify"), {"payloads": payloads})
                     self.sent += len(payloads)
+                    measures.NOTIFIES_SENT.inc(len(payloads))
                 except psycopg.Error as error:
                     logger.warning("wake-ups lost, readers elsewhere poll: %s", type(error).__name__)
                     await asyncio.sleep(RECONNECT_SECONDS)

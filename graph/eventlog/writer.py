@@ -13,9 +13,11 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+import orjson
 import psycopg
 from psycopg import AsyncConnection
 
+from graph import measures
 from graph.eventlog.errors import Fenced, LogError
 from graph.eventlog.events import ENDS, Event, NewEvent, encode_data, timestamp
 from graph.eventlog.queries import query
@@ -183,7 +185,8 @@ class Writer:
     async def _commit(self, parts: list[_Part]) -> None:
         """One flight for all; if the database refuses the batch as a whole, each turn goes alone."""
         try:
-            accepted = await self._flight(parts)
+            with measures.COMMIT_SECONDS.time():
+                accepted = await self._flight(parts)
         except psycopg.Error as error:
             if await self._lost_with(error):
                 await self._after_lost_answer(parts, error)
@@ -299,9 +302,17 @@ class Writer:
     def _settle(self, parts: list[_Part]) -> None:
         rows = [row for part in parts for row in part.rows]
         if rows:
+            _count(rows)
             self._on_committed(rows)
         for part in parts:
             _resolve(part)
+
+
+def _count(rows: list[Event]) -> None:
+    measures.COMMIT_EVENTS.observe(len(rows))
+    for row in rows:
+        if row.type in ENDS:
+            measures.ENDED.labels(row.type, orjson.loads(row.data).get("code", "")).inc()
 
 
 def _resolve(part: _Part) -> None:
@@ -365,6 +376,7 @@ def _parameters(parts: Sequence[_Part]) -> dict[str, Any]:
 
 
 def _refuse(parts: Sequence[_Part]) -> None:
+    measures.FENCED.inc(len(parts))
     for part in parts:
         part.turn.fence()
         _fail(part, Fenced())

@@ -10,7 +10,8 @@ HEAD = """# Errors
 Made from `functions/errors.py` by `python -m tests.support.error_table`; a test holds it to that.
 
 Every error has a stable `code` and a sentence for a person. Nothing of what a provider said, and no stack trace,
-reaches a client: both stay in the server's log.
+reaches a client. The log names an error's type, its status and where it was raised, but not its text: that may quote a
+message.
 """
 TURNS = """
 ## A turn fails

@@ -1,0 +1,119 @@
+"""What tells an operator that something is wrong, and what to do: /readyz, /metrics and `pulseline doctor`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from functions.doctor import Finding, examine
+from functions.settings import Settings
+from tests.support.app import calling, composed
+
+NEEDED = ["database", "extension vector", "schema", "privileges", "clock", "articles", "NOTIFY", "model"]
+TOKEN = "a-token-for-prometheus"
+
+
+def _execute(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+async def _found(url: str, **settings: object) -> dict[str, Finding]:
+    given = Settings(model="scripted", **settings)  # type: ignore[arg-type]
+    return {finding.what: finding async for finding in examine(given, url)}
+
+
+async def test_readyz_names_the_part_that_is_not_ready(database_url: str) -> None:
+    async with composed(database_url) as app, calling(app) as client:
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["ready"]) == (200, True)
+        assert set(ready.json()["parts"].values()) == {"ok"}
+        _execute(database_url, "delete from pulseline_migrations where version = 3")
+        old = await client.get("/readyz")
+        assert (old.status_code, old.json()["parts"]["database"]) == (503, "ok")
+        assert "pulseline migrate" in old.json()["parts"]["schema"]
+        _execute(database_url, "drop table pulseline_migrations")
+        assert "pulseline migrate" in (await client.get("/readyz")).json()["parts"]["schema"]
+        app.state.replica.hub.drain()
+        assert "draining" in (await client.get("/readyz")).json()["parts"]["serving"]
+        await app.state.replica.log.pool.close()
+        away = (await client.get("/readyz")).json()["parts"]
+        assert away["database"].startswith("does not answer")
+        assert (await client.head("/readyz")).status_code == 503
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_metrics_ask_for_their_token_where_one_is_set(database_url: str) -> None:
+    async with composed(database_url, metrics_token=TOKEN) as app, calling(app) as client:
+        for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
+            assert (await client.get("/metrics", headers=header)).status_code == 401
+        reply = await client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert reply.status_code == 200
+        assert "pulseline_running_turns" in reply.text
+
+
+async def test_the_doctor_finds_a_healthy_system_well(database_url: str) -> None:
+    found = await _found(database_url)
+    assert list(found) == NEEDED
+    assert {finding.what for finding in found.values() if finding.verdict != "ok"} == {"articles"}
+
+
+@pytest.fixture
+def empty_database(cluster_url: str) -> Iterator[str]:
+    name = f"empty_{uuid4().hex[:12]}"
+    _execute(cluster_url, f"create database {name} template template0")
+    head, _, query = cluster_url.partition("?")
+    yield f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+    _execute(cluster_url, f"drop database {name} with (force)")
+
+
+async def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(database_url: str, empty_database: str) -> None:
+    _execute(database_url, "revoke delete on turns, events from current_user")
+    found = await _found(database_url)
+    assert found["privileges"].verdict == "wrong"
+    assert found["privileges"].says.endswith("everything with events, turns")
+    assert "grant select, insert, update, delete" in found["privileges"].mend
+    _execute(database_url, "delete from pulseline_migrations where version > 1")
+    assert (await _found(database_url))["schema"].mend == "Run `pulseline migrate`."
+    found = await _found(empty_database, jwt_issuer="http://127.0.0.1:9", jwt_audience="x")
+    assert (found["schema"].verdict, found["extension vector"].verdict) == ("wrong", "wrong")
+    assert "create extension vector" in found["extension vector"].mend
+    assert (found["issuer"].verdict, found["issuer"].says) == (
+        "wrong",
+        "its keys cannot be fetched (IssuerUnavailable)",
+    )
+
+
+async def test_the_doctor_without_a_database_still_looks_at_the_rest() -> None:
+    settings = Settings(model="provider-that-is-not:there")
+    found = {finding.what: finding async for finding in examine(settings, "postgresql://127.0.0.1:9/none")}
+    assert found["database"].verdict == "wrong"
+    assert "DATABASE_URL" in found["database"].mend
+    assert found["model"].verdict == "wrong"
+    assert "PULSELINE_MODEL" in found["model"].mend
+
+
+def test_the_command_prints_its_findings_and_fails_when_something_is_wrong(database_url: str, tmp_path: Path) -> None:
+    def doctor(url: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "PULSELINE_MODEL": "scripted",
+            "PULSELINE_HOME": str(tmp_path),
+        }
+        command = [sys.executable, "-m", "functions", "doctor"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=50)
+
+    well = doctor(database_url)
+    assert (well.returncode, well.stderr) == (0, "")
+    assert "NOTIFY" in well.stdout
+    _execute(database_url, "drop table pulseline_migrations")
+    ill = doctor(database_url)
+    assert ill.returncode == 1
+    assert "Run `pulseline migrate`." in ill.stdout
