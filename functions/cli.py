@@ -194,7 +194,7 @@ def _remove(url: str, document_ids: tuple[str, ...]) -> int:
 
     missing: list[str] = _run(run())
     for document_id in missing:
-        console.print(f"no document {document_id} is here", style="red", markup=False)
+        console.print(f"no document {document_id} is here", style="red", markup=False, soft_wrap=True)
     console.print(
         f"removed {len(set(document_ids)) - len(missing)} documents" if document_ids else "removed all documents"
     )
@@ -224,7 +224,7 @@ def _ingest(settings: Settings, url: str, paths: list[Path]) -> int:
 
         report = _run(run())
     for name, reason in report.skipped:
-        console.print(f"skipped {name}: {reason}", style="red", markup=False)
+        console.print(f"skipped {name}: {reason}", style="red", markup=False, soft_wrap=True)
     if report.stored:
         pace = report.passages / (time.monotonic() - began)
         console.print(f"read {report.stored} articles, {report.passages} passages, {pace:.0f} a second")

@@ -13,9 +13,9 @@ from graph.retrieval.queries import query
 
 CANDIDATES = 24
 LEG = 40
-EF_SEARCH = 100
+EF_SEARCH = 64
 RARE_WORDS = 12
-POSTINGS = 10_000  # read for a question, about
+POSTINGS = 5_000  # read for a question, about
 DENSE_WEIGHT = 1.0
 LEXICAL_WEIGHT = 0.5
 RANK_CONSTANT = 60

@@ -177,3 +177,24 @@ def test_the_embedded_postgres_runs_by_itself_until_it_is_stopped(tmp_path: Path
     finally:
         assert run("postgres", "stop", **home).returncode == 0
     assert run("postgres", "url", **home).returncode == 1
+
+
+def test_ingest_names_what_it_skips_and_takes_documents_out_again(database_url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "articles"
+    folder.mkdir()
+    (folder / "tea.md").write_text("# Tea\n\nTea is hot.")
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 broken")
+    home = {"DATABASE_URL": database_url, "PULSELINE_HOME": str(tmp_path / "home")}
+    read = run("ingest", str(folder), **home)
+    assert read.returncode == 1
+    assert "broken.pdf: no PDF that can be read" in " ".join(read.stderr.split())
+    assert "read 1 articles, 1 passages" in read.stderr
+    assert "Traceback" not in read.stderr
+    missing = run("ingest", "--remove", "tea", "--remove", "coffee", **home)
+    assert missing.returncode == 1
+    assert "no document coffee is here" in missing.stderr
+    assert "removed 1 documents" in missing.stderr
+    assert "read 1 articles" in run("ingest", str(folder), **home).stderr
+    assert run("ingest", "--clear", **home).returncode == 0
+    assert run("ingest", "--remove", "tea", **home).returncode == 1
+    assert run("ingest", "--clear", "--starter", **home).returncode == 2
