@@ -11,7 +11,6 @@ from typing import Annotated, Any, Protocol
 from uuid import UUID
 from weakref import WeakSet
 
-import psycopg
 from fastapi import Depends, Request
 from psycopg import AsyncConnection
 
@@ -144,15 +143,6 @@ async def open_replica(
             replica.worker = await stack.enter_async_context(open_worker(replica))
             replica.worker.notified(replica.wakeups is not None and replica.wakeups.works)
         yield replica
-
-
-async def reachable(replica: Replica) -> bool:
-    try:
-        async with replica.log.pool.connection(timeout=1) as connection:
-            await connection.execute("select 1")
-    except (psycopg.Error, TimeoutError):
-        return False
-    return True
 
 
 async def _replica(request: Request) -> Replica:

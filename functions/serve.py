@@ -139,9 +139,3 @@ def _check_model(settings: Settings) -> None:
         open_embedder(settings.embeddings)
     except ValueError as error:
         raise ValueError(f"PULSELINE_EMBEDDINGS: {error}") from None
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for chatty in ("uvicorn", "httpx"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -1,55 +1,29 @@
-"""The dashboard asks only for metrics that are there, and for all of them."""
+import pytest
 
-import json
-import re
-from pathlib import Path
-from typing import Any
+from tests.evaluation.measures import estimate, mrr_at_10, ndcg_at_10, recall_at_5
 
-from prometheus_client.metrics import MetricWrapperBase
-
-from graph import measures
-
-DASHBOARD = Path(__file__).parents[2] / "infra" / "grafana" / "pulseline.json"
-SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
-NO_LABELS_BUT = {"status", "code"}
+RANKED = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"]
 
 
-def metrics() -> list[MetricWrapperBase]:
-    return [value for value in vars(measures).values() if isinstance(value, MetricWrapperBase)]
+@pytest.mark.parametrize(
+    ("relevant", "recall", "mrr", "ndcg"),
+    [
+        ({"a"}, 1, 1, 1),
+        ({"b"}, 1, 1 / 2, 0.6309),
+        ({"a", "c"}, 1, 1, 0.9197),
+        ({"f"}, 0, 1 / 6, 0.3562),
+        ({"k"}, 0, 0, 0),
+        (set("abcdefghijk"), 1, 1, 1),
+    ],
+)
+def test_measures_are_as_in_the_literature(relevant: set[str], recall: float, mrr: float, ndcg: float) -> None:
+    wanted = frozenset(relevant)
+    assert recall_at_5(RANKED, wanted) == pytest.approx(recall)
+    assert mrr_at_10(RANKED, wanted) == pytest.approx(mrr)
+    assert ndcg_at_10(RANKED, wanted) == pytest.approx(ndcg, abs=1e-4)
 
 
-def series() -> dict[str, str]:
-    """Every series' name, with its metric's."""
-    return {
-        family.name + suffix: family.name
-        for metric in metrics()
-        for family in metric.describe()
-        for suffix in SUFFIXES[family.type]
-    }
-
-
-def expressions(panels: list[dict[str, Any]]) -> list[str]:
-    return [target["expr"] for panel in panels for target in panel["targets"]]
-
-
-def test_the_dashboard_asks_for_metrics_that_are_there_and_for_each_of_them() -> None:
-    dashboard = json.loads(DASHBOARD.read_text())
-    asked = set(re.findall(r"\bpulseline_\w+", " ".join(expressions(dashboard["panels"]))))
-    assert asked <= set(series())
-    assert {series()[name] for name in asked} == set(series().values())
-
-
-def test_every_panel_has_a_place_of_its_own_and_an_id() -> None:
-    panels = json.loads(DASHBOARD.read_text())["panels"]
-    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
-    assert (
-        len(places)
-        == len({panel["id"] for panel in panels})
-        == len({panel["title"] for panel in panels})
-        == len(panels)
-    )
-
-
-def test_no_metric_has_a_label_that_grows_with_people_or_sessions() -> None:
-    for metric in metrics():
-        assert set(metric._labelnames) <= NO_LABELS_BUT, metric
+def test_an_interval_holds_the_mean_and_narrows_with_more_questions() -> None:
+    few, many = estimate([0.0, 1.0] * 10), estimate([0.0, 1.0] * 1000)
+    assert few.low < few.mean == 0.5 < few.high
+    assert many.high - many.low < (few.high - few.low) / 5
