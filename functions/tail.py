@@ -18,7 +18,6 @@ from functions.replica import Replica, Serving
 from graph.eventlog.errors import BadCursor, DatabaseUnavailable, LogError
 from graph.eventlog.hub import Frame, Reader
 
-SEND_TIMEOUT_SECONDS = 30.0  # a client that takes nothing for so long is dropped; it resumes by its cursor
 CURSOR = r"^\d{1,18}$"
 CURSOR_OR_NONE = r"^(\d{1,18})?$"
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
@@ -83,7 +82,7 @@ class TailResponse(Response):
                 results = await asyncio.gather(streaming, gone, return_exceptions=True)
         if self._left is not None and isinstance(results[0], asyncio.CancelledError):
             await self._left()
-        if isinstance(results[0], Exception) and not isinstance(results[0], TimeoutError):
+        if isinstance(results[0], Exception):
             raise results[0]
 
     async def _stream(self, send: Send) -> None:
@@ -132,8 +131,8 @@ async def next_frames(replica: Replica, reader: Reader, owner: str, wait: float)
 
 
 async def _send(send: Send, body: bytes, *, more: bool) -> None:
-    async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-        await send({"type": "http.response.body", "body": body, "more_body": more})
+    """Waits while the client takes nothing; its connection ends that wait."""
+    await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 async def _client_gone(receive: Receive) -> None:
