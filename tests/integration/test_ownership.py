@@ -30,21 +30,44 @@ PUBLIC = {
     ("GET", "/assets/*"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
+    ("GET", "/metrics"),
     ("GET", "/openapi.json"),
 }
 # What an owner is answered with, and how to ask; everybody else gets 404, as if the session were not there.
+RUN = {"assistant_id": "agent", "input": {"messages": "and then?"}}
 OF_A_SESSION: dict[tuple[str, str], tuple[int, Any]] = {
     ("GET", "/chat/stream/{session_id}"): (200, None),
     ("GET", "/sessions/{session_id}"): (200, None),
     ("PUT", "/sessions/{session_id}/turns/{turn_id}/feedback"): (204, {"value": 1}),
     ("PATCH", "/sessions/{session_id}"): (204, {"title": "renamed"}),
     ("POST", "/chat/stream/{session_id}/cancel"): (200, {}),
-    ("POST", "/chat/stream"): (200, {"message": "and then?", "session_id": "{session_id}"}),
-    ("POST", "/chat"): (200, {"message": "and then?", "session_id": "{session_id}", "request_id": "again"}),
+    ("POST", "/chat/stream"): (409, {"message": "and then?", "session_id": "{session_id}"}),
+    ("POST", "/chat"): (202, {"message": "and then?", "session_id": "{session_id}", "request_id": "again"}),
     ("DELETE", "/sessions/{session_id}"): (204, None),
+    ("POST", "/threads"): (409, {"thread_id": "{session_id}"}),
+    ("GET", "/threads/{thread_id}"): (200, None),
+    ("GET", "/threads/{thread_id}/state"): (200, None),
+    ("POST", "/threads/{thread_id}/history"): (200, {}),
+    ("GET", "/threads/{thread_id}/runs"): (200, None),
+    ("POST", "/threads/{thread_id}/runs"): (409, RUN),
+    ("POST", "/threads/{thread_id}/runs/stream"): (409, RUN),
+    ("POST", "/threads/{thread_id}/runs/wait"): (409, RUN),
+    ("GET", "/threads/{thread_id}/runs/{run_id}"): (200, None),
+    ("GET", "/threads/{thread_id}/runs/{run_id}/stream"): (200, None),
+    ("GET", "/threads/{thread_id}/runs/{run_id}/join"): (503, None),
+    ("POST", "/threads/{thread_id}/runs/{run_id}/cancel"): (202, None),
+    ("DELETE", "/threads/{thread_id}"): (204, None),
 }
-# What gives everybody his own.
-LISTS = {("GET", "/sessions")}
+# What gives everybody his own, or the same to all.
+LISTS = {("GET", "/sessions"), ("POST", "/threads/search")}
+ALIKE: dict[tuple[str, str], Any] = {
+    ("POST", "/assistants/search"): {},
+    ("GET", "/assistants/{assistant_id}"): None,
+    ("GET", "/assistants/{assistant_id}/schemas"): None,
+    ("POST", "/threads/{thread_id}/state"): {},
+    ("POST", "/runs/stream"): RUN,
+    ("POST", "/runs/wait"): RUN,
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +79,12 @@ def issuer() -> Iterator[Issuer]:
 @pytest.fixture
 async def app(database_url: str, issuer: Issuer) -> AsyncIterator[FastAPI]:
     async with composed(
-        database_url, jwt_issuer=issuer.url, jwt_audience=issuer.audience, stream_window_seconds=WINDOW_SECONDS
+        database_url,
+        jwt_issuer=issuer.url,
+        jwt_audience=issuer.audience,
+        stream_window_seconds=WINDOW_SECONDS,
+        max_turns_per_owner=0,
+        max_turns_per_minute=0,
     ) as composed_app:
         yield composed_app
 
@@ -120,7 +148,9 @@ def test_every_route_has_its_row() -> None:
     from functions.settings import Settings
 
     found = routes(create_app(Settings(), "postgresql://nowhere"))
-    assert found == PUBLIC | set(OF_A_SESSION) | LISTS, "give the new route a row: who may ask it, what others get"
+    assert found == PUBLIC | set(OF_A_SESSION) | LISTS | set(ALIKE), (
+        "give the new route a row: who may ask it, what others get"
+    )
 
 
 async def _started(client: httpx.AsyncClient) -> dict[str, str]:
@@ -128,7 +158,9 @@ async def _started(client: httpx.AsyncClient) -> dict[str, str]:
     body = {"message": CANARY, "session_id": session_id, "request_id": "again"}
     reply = await client.post("/chat/stream", json=body, headers={"Prefer": "respond-async"})
     assert reply.status_code == 202, reply.text
-    return {"session_id": session_id, "turn_id": reply.json()["turn_id"]}
+    turn_id = reply.json()["turn_id"]
+    names = {"session_id": session_id, "turn_id": turn_id, "thread_id": session_id, "run_id": turn_id}
+    return {**names, "assistant_id": "agent"}
 
 
 @pytest.mark.parametrize("owning", OWNERS)
@@ -146,15 +178,21 @@ async def test_an_owner_may_ask_every_route_and_others_learn_nothing(
                 assert (reply.status_code, reply.json()["code"]) == (status, code), (stranger, route)
                 assert CANARY not in reply.text
             for route in LISTS:
-                reply = await _send(client, _ask(route, None, names))
+                reply = await _send(client, _ask(route, {} if route[0] == "POST" else None, names))
                 assert reply.status_code == (401 if status == 401 else 200), (stranger, route)
                 assert names["session_id"] not in reply.text, (stranger, route)
+            for route, body in ALIKE.items():
+                reply = await _send(client, _ask(route, body, names))
+                assert (reply.status_code == 401) == (status == 401), (stranger, route)
+                assert CANARY not in reply.text
         for route in LISTS:
-            assert names["session_id"] in (await _send(owner, _ask(route, None, names))).text
+            asked = _ask(route, {} if route[0] == "POST" else None, names)
+            assert names["session_id"] in (await _send(owner, asked)).text, route
         for route, (status, body) in OF_A_SESSION.items():
-            reply = await _send(owner, _ask(route, body, names))
+            reply = await _send(owner, _ask(route, body, await _started(owner)))
             assert reply.status_code == status, (route, reply.text)
-    say(f"ownership: {len(OF_A_SESSION) + len(LISTS)} routes x {len(STRANGERS) + 1} callers, owner by {owning}")
+    count = len(OF_A_SESSION) + len(LISTS) + len(ALIKE)
+    say(f"ownership: {count} routes x {len(STRANGERS) + 1} callers, owner by {owning}")
 
 
 async def test_what_is_public_shows_nothing_of_anybody_and_gives_no_owner(app: FastAPI, issuer: Issuer) -> None:
