@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import yaml
 
 INTERNATIONAL = "international"
+CONFIRMED = "self_harm_confirmed"  # not a category of its own: what follows on self_harm
+OPENING_CHARACTERS = 60  # by which a text is known again, whatever the region
 # A comma ends a clause only where a new subject follows: "no fever, chest pain or cough" takes all three back.
 CLAUSE_ENDS = re.compile(
     r"[.!?;:\n]+|,? but |, and |, (?=(?:i|i'm|i've|my|he|he's|she|she's|they|we|our|the|it|it's|what|how|should|can|"
@@ -69,7 +71,8 @@ def regions() -> tuple[str, ...]:
 
 def emergency_text(category: str, region: str) -> str:
     """With the region's numbers: of the emergency service, a poison centre and a crisis line."""
-    return str(_data()["categories"][category]["text"]).format(**_data()["regions"][region]).strip()
+    text = _data()["confirmed"] if category == CONFIRMED else _data()["categories"][category]["text"]
+    return str(text).format(**_data()["regions"][region]).strip()
 
 
 def topic_line(category: str, region: str) -> str:
@@ -83,10 +86,9 @@ def emergency_number(region: str) -> str:
 
 def confirms_self_harm(question: str, answer: str) -> bool:
     """Whether `answer` says yes to the text that asks about it: "yes", "I am", "I have a plan"."""
-    asked = _data()["categories"]["self_harm"]["text"].strip().partition("\n")[0]
-    return (
-        question.startswith(asked) and _words(_data()["confirms"]).match(_normal(answer, _rules()).strip()) is not None
-    )
+    texts = (emergency_text(category, INTERNATIONAL) for category in ("self_harm", CONFIRMED))
+    asked = question.startswith(tuple(text[:OPENING_CHARACTERS] for text in texts))
+    return asked and _words(_data()["confirms"]).match(_normal(answer, _rules()).strip()) is not None
 
 
 def _alarms(text: str, category: _Category, rules: _Rules) -> bool:

@@ -6,7 +6,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from graph.models import speak
 from graph.parts import Parts
-from graph.red_flags import confirms_self_harm, emergency_text, find_flag
+from graph.red_flags import CONFIRMED, confirms_self_harm, emergency_text, find_flag
 from graph.state import State, user_message
 
 
@@ -22,7 +22,7 @@ class Safety:
         before = next((said.text for said in reversed(state["messages"]) if isinstance(said, AIMessage)), "")
         flag = find_flag(message)
         if (flag is None or not flag.now) and confirms_self_harm(before, message):
-            return {"agent": "safety", "alarm": "self_harm"}
+            return {"agent": "safety", "alarm": CONFIRMED}
         if flag is None:
             return {}
         return {"agent": "safety", "alarm": flag.category} if flag.now else {"urgent_topic": flag.category}

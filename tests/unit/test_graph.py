@@ -139,7 +139,9 @@ async def test_a_yes_to_the_question_about_self_harm_stays_with_it() -> None:
     await run(graph, "I want to die")
     again = await run(graph, "yes", "turn-2")
     assert list(again.results) == ["safety", "emergency"]
-    assert again.state["alarm"] == "self_harm"
+    assert again.text.startswith("**Thank you for telling me.")
+    assert again.text.endswith("?")
+    assert "emergency" in (await run(graph, "yes", "turn-2b")).results
     later = await run(graph, "What is gout?", "turn-3")
     assert list(later.results)[-1] == "generate"
 

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from graph.red_flags import (
+    CONFIRMED,
     categories,
     confirms_self_harm,
     emergency_number,
@@ -126,7 +127,7 @@ def test_other_messages_raise_nothing(message: str) -> None:
 def test_every_category_has_a_text_with_the_regions_number_and_nothing_left_to_fill_in(region: str) -> None:
     rules = yaml.safe_load(files("graph").joinpath("red_flags.yaml").read_text())
     assert rules["version"]
-    for category in categories():
+    for category in (*categories(), CONFIRMED):
         for text in (emergency_text(category, region), topic_line(category, region)):
             assert emergency_number(region) in text
             assert not re.search(r"[{}]", text)
