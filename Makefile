@@ -39,7 +39,7 @@ test: $(DEV) $(PAGE) $(REAL_MODEL) ## Run every check and test, those in a real 
 check: $(DEV) $(PAGE) ## Run the static checks and the fast tests
 	@$(BIN)/pytest tests/checks tests/unit
 
-bench: $(DEV) $(PAGE) ## Measure the time to the first token
+bench: $(DEV) $(PAGE) ## Measure what is promised, each figure beside its limit
 	@$(BIN)/python -m loadtests.bench
 
 load: $(DEV) $(PAGE) ## Put people on two replicas and compare with loadtests/slo.toml; USERS=, SCENARIO=, HOST=

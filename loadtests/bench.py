@@ -4,9 +4,9 @@ import sys
 
 from rich.console import Console
 
-from loadtests import first_token, writer
+from loadtests import checkpoints, first_token, hub, writer
 
-PARTS = {"first_token": first_token.run, "writer": writer.run}
+PARTS = {"first_token": first_token.run, "writer": writer.run, "hub": hub.run, "checkpoints": checkpoints.run}
 
 
 def main() -> int:
