@@ -18,8 +18,8 @@ from functions.replica import Replica, Serving
 from graph.eventlog.errors import BadCursor, DatabaseUnavailable, LogError
 from graph.eventlog.hub import Frame, Reader
 
-CURSOR = r"^\d{1,18}$"
-CURSOR_OR_NONE = r"^(\d{1,18})?$"
+CURSOR = r"^[0-9]{1,18}$"
+CURSOR_OR_NONE = r"^([0-9]{1,18})?$"
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 Follow = Literal["turn", "session"]
 router = APIRouter()

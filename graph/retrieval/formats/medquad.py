@@ -13,7 +13,7 @@ FLAT_PARAGRAPH = re.compile(r"\s{3,}(?:- )?")
 def read(path: Path, default_id: str) -> Iterator[Document]:
     try:
         root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # also of an encoding that nobody knows
         raise UnreadableFile(f"no XML: {error}") from error
     if root.tag != "Document" or root.find("QAPairs") is None:
         raise UnreadableFile("no MedQuAD document: it has no <QAPairs> in a <Document>")
