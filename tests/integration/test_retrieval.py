@@ -13,14 +13,16 @@ from typing import Any
 import psycopg
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
+from psycopg.sql import SQL, Literal
 
 from graph.builder import build_graph, open_parts
 from graph.eventlog.log import Pool, open_pool
 from graph.rag_agent import NOTHING_THERE
 from graph.retrieval.embed import Embedder, Encoded, ProviderEmbedder
 from graph.retrieval.ingest import STARTER, Report, clear, ingest, remove
+from graph.retrieval.queries import query
 from graph.retrieval.rerank import DEGRADED, SOURCES, Reranker
-from graph.retrieval.search import ForeignEncoder, Search
+from graph.retrieval.search import ForeignEncoder, Search, literal
 from graph.state import turn_input
 from tests.conftest import FreshDatabase
 
@@ -276,6 +278,20 @@ async def test_the_right_article_comes_first(library: Pool, embedder: Embedder, 
     assert len(ranked.sources) == SOURCES
     assert ranked.sources[0]["id"].startswith(f"{document}#")
     assert all(sentence["text"] in ranked.sources[sentence["source"] - 1]["text"] for sentence in ranked.evidence)
+
+
+async def test_the_search_can_use_the_vectors_index(library: Pool, embedder: Embedder) -> None:
+    """It matches the statement; on few passages Postgres rightly reads them all."""
+    vector = literal(await embedder.embed_question("gout"))
+    values = {"question": "gout", "vector": vector, "leg": 40, "rare_words": 12, "postings": 5000}
+    values |= {"dense_weight": 1.0, "lexical_weight": 0.5, "rank_constant": 60}
+    async with library.connection() as connection, connection.transaction():
+        await connection.execute("set local enable_seqscan = off")
+        await connection.execute("set local enable_sort = off")
+        statement = SQL("explain ") + SQL(query("search")).format(dimensions=Literal(384))
+        rows = await (await connection.execute(statement, values)).fetchall()
+    plan = "\n".join(row["QUERY PLAN"] for row in rows)
+    assert "passage_vectors_nearest" in plan
 
 
 @pytest.mark.parametrize(

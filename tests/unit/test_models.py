@@ -1,11 +1,15 @@
 import re
 import time
+from collections.abc import AsyncIterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.outputs import ChatGenerationChunk
 
 from graph.citations import SOURCES, Cited
+from graph.doses import NOT_SAID
 from graph.models import open_model, scripted_stage_ms, speak
 from graph.offline_models import Extractive, Reciter, Scripted
 from tests.support.provider import SHOWN, Provider
@@ -76,3 +80,14 @@ async def test_a_provider_cites_only_what_it_was_given_and_reports_its_usage() -
     assert spoken.content == SHOWN
     assert spoken.usage is not None
     assert spoken.usage["output_tokens"] == 5
+
+
+async def test_a_provider_names_no_dose_that_the_cited_source_does_not_have() -> None:
+    class Prescriber(Provider):
+        async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+            for text in ("Take 5", "00 mg", " [1]", ". Or 80", "0 mg [1].", " Or 500 mg [2]. Rest."):
+                yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+
+    sources = [{"id": "a#1", "text": "The dose is 500 mg."}, {"id": "b#1", "text": "Rest."}]
+    spoken = await speak(Cited(inner=Prescriber()), [HumanMessage("?", additional_kwargs={SOURCES: sources})])
+    assert spoken.content == f"Take 500 mg [1]. Or {NOT_SAID} [1]. Or {NOT_SAID} [2]. Rest."
