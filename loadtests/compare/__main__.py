@@ -124,6 +124,9 @@ def show(mode: str, found: dict[tuple[int, str], Measured], console: Console) ->
             str(turns), way, *(f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in measured.row())
         )
     console.print(table)
+    for (turns, way), measured in sorted(found.items()):
+        if measured.refused or measured.resets:
+            console.print(f"{turns} turns, {way}: {measured.refused:g} starts refused, {measured.resets:g} resets")
     table = Table(*RATIO_HEAD, title=f"{mode}: ratios")
     for turns_and_ways in ratios(found):
         table.add_row(*(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in turns_and_ways))

@@ -11,8 +11,11 @@ from loadtests.histogram import Histogram
 
 STAMP = re.compile(rb"\d+:(\d{16}) ")
 BODY = b'{"message":"What are the symptoms of iron deficiency?"}'
+RESET = b"event: reset\n"
 DONE = b"event: done\n"  # its frame repeats the whole text
 LAST_BYTES = 200
+WELL = (b"HTTP/1.1 200", b"HTTP/1.1 202")
+BUSY, BUSY_SECONDS = b"HTTP/1.1 503", 0.5
 LAST_CHUNK = b"0\r\n\r\n"
 LOCATION = re.compile(rb"\r\nlocation: ([^\r]+)\r\n", re.IGNORECASE)
 COOKIE = re.compile(rb"\r\nset-cookie: ([^;\r]+)", re.IGNORECASE)
@@ -22,7 +25,7 @@ class Seen:
     """What all readers together have seen so far. `watched`: latencies count only then."""
 
     def __init__(self, turns: int) -> None:
-        self.tokens = self.frames = self.bytes = self.turns = 0
+        self.tokens = self.frames = self.bytes = self.turns = self.refused = self.resets = 0
         self.wrong: list[str] = []
         self._waiting = turns
         self.begun = asyncio.Event()  # as many answers as there are readers
@@ -39,7 +42,7 @@ class Connection(asyncio.Protocol):
     """One request at a time; `exchange` gives the response's head once the body has ended."""
 
     def __init__(self, on_data: Callable[[bytes, float], None]) -> None:
-        self._on_data = on_data
+        self.on_data = on_data
         self._transport: asyncio.Transport | None = None
         self._ended: asyncio.Future[bytes] | None = None
         self._head, self._tail = b"", b""
@@ -57,6 +60,10 @@ class Connection(asyncio.Protocol):
         self._head, self._tail = b"", b""
         self._transport.write(request)
         return await self._ended
+
+    @property
+    def answered(self) -> bool:
+        return bool(self._head)
 
     @property
     def closed(self) -> bool:
@@ -78,7 +85,7 @@ class Connection(asyncio.Protocol):
             self._head = head + b"\r\n"
         whole, _, self._tail = data.rpartition(b"\n\n")  # no stamp is cut in two
         if whole:
-            self._on_data(whole, now)
+            self.on_data(whole, now)
         if self._tail.endswith(LAST_CHUNK) or self._complete():
             assert self._ended is not None
             if not self._ended.done():
@@ -115,6 +122,17 @@ class Way:
         _, connection = await loop.create_connection(lambda: Connection(on_data), "127.0.0.1", port)
         return connection
 
+    async def _exchange(self, connection: Connection, port: int, request: bytes) -> tuple[Connection, bytes]:
+        """Again on a new connection when the server had closed this one for being idle."""
+        while True:
+            if connection.closed:
+                connection = await self._connect(port, connection.on_data)
+            try:
+                return connection, await connection.exchange(request)
+            except ConnectionError:
+                if connection.answered:
+                    raise
+
     async def watch_on(self, seen: Seen, watchers: int, more: Callable[[], bool]) -> None:
         """As `ask_on`, but so many tails read each answer; tokens count once for each of them."""
 
@@ -146,7 +164,7 @@ class Way:
             nonlocal count, last
             last = data[-LAST_BYTES:]
             stamps = STAMP.findall(data.partition(DONE)[0])
-            if not stamps:
+            if not stamps and RESET not in data:
                 return
             if not count:
                 seen.begin()
@@ -156,6 +174,9 @@ class Way:
                 for stamp in stamps:
                     seen.lag.add(1000 * now - int(stamp) / 1000)
             count += len(stamps)
+            if RESET in data:  # what came before it is to be forgotten, and comes again
+                seen.resets += 1
+                count = len(STAMP.findall(data.partition(DONE)[0].rpartition(RESET)[2]))
             seen.tokens += len(stamps)
             seen.frames += data.count(b"event: token")
             seen.bytes += len(data)
@@ -164,17 +185,19 @@ class Way:
         reading = await self._connect(self._tail_port, received) if self._tail_port else None
         post = self._post.replace(b"%b", self._cookie)
         while more():
-            if asking.closed:
-                asking = await self._connect(self._port, received)
             asked_at, count = time.time(), 0
-            head = await asking.exchange(post)
+            asking, head = await self._exchange(asking, self._port, post)
+            if head.startswith(BUSY):
+                seen.refused += 1
+                await asyncio.sleep(BUSY_SECONDS)
+                continue
+            if not head.startswith(WELL):
+                raise AssertionError(f"answered {head!r} {last!r}")
             if reading is not None and self._tail_port:
                 found = LOCATION.search(head)
                 assert found, head
-                if reading.closed:
-                    reading = await self._connect(self._tail_port, received)
-                get = self._request("GET", found[1].decode(), "")
-                await reading.exchange(get.replace(b"%b", self._cookie))
+                get = self._request("GET", found[1].decode(), "").replace(b"%b", self._cookie)
+                reading, _ = await self._exchange(reading, self._tail_port, get)
             seen.turns += 1
             if count != self._tokens:
                 seen.wrong.append(f"{count} of {self._tokens} tokens, then {last!r}")

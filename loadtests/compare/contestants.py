@@ -29,7 +29,9 @@ WAYS = (VOLATILE, BEST, DURABLE, OTHER)
 
 @dataclass
 class Measured:
-    """Of one window. CPU in µs a token; times in ms; memory of the server processes in MB."""
+    """Of one window. CPU in µs a token; times in ms; memory of the servers in MB; `refused` counts 503s,
+    `resets` attempts after the first.
+    """
 
     tokens_a_second: float
     cpu: float
@@ -42,6 +44,8 @@ class Measured:
     frames_a_token: float
     bytes_a_token: float
     client_cpu_percent: float
+    refused: float
+    resets: float
 
     def row(self) -> tuple[float, ...]:
         whole = self.cpu + self.cpu_postgres
@@ -101,6 +105,8 @@ class Contestant:
             frames / per,
             size / per,
             100 * client / took,
+            seen.refused,
+            seen.resets,
         )
 
 
@@ -121,7 +127,8 @@ def contestants(mode: str, chosen: tuple[str, ...] = WAYS) -> Iterator[dict[str,
             return served
 
         pulseline = ("-m", "functions", "serve")
-        many = {"PULSELINE_MAX_TURNS": "2000"}
+        unlimited = ("TURNS_PER_MINUTE", "TURNS_PER_OWNER", "TAILS_PER_OWNER")  # all are of one owner here
+        many = {"PULSELINE_MAX_TURNS": "2000", **{f"PULSELINE_MAX_{name}": "0" for name in unlimited}}
         durable = serve("durable", pulseline, url, **many)
         asked = serve("asked", pulseline, other, **many)
         read = serve("read", pulseline, other, **many, PULSELINE_WORKER="off")
