@@ -28,7 +28,7 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 async def check(tab: Tab) -> None:
     """Light and dark."""
     for scheme in ("light", "dark"):
-        await tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        await tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         assert await tab.page.evaluate(RUN) == [], scheme
 
 
