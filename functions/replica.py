@@ -65,12 +65,13 @@ class Replica:
         connection = await AsyncConnection.connect(
             self.database_url,
             autocommit=True,
-            prepare_threshold=PREPARE_THRESHOLD if self.direct else None,
+            prepare_threshold=None,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             keepalives_idle=5,
             keepalives_interval=2,
             keepalives_count=3,
         )
+        connection.prepare_threshold = PREPARE_THRESHOLD if self.direct else None
         self.connections.add(connection)
         return connection
 

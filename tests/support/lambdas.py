@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 40.0
 POLL_SECONDS = 0.05
@@ -85,8 +87,12 @@ class Environment:
     cold: bool = True
 
     def freeze(self) -> None:
-        with suppress(ProcessLookupError):
+        """Returns when it stands still: the signal alone may take its time."""
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
             self.process.send_signal(signal.SIGSTOP)
+            child = psutil.Process(self.process.pid)
+            while child.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+                time.sleep(0.001)
 
     def thaw(self) -> None:
         with suppress(ProcessLookupError):
