@@ -3,13 +3,13 @@
 
 FROM debian:trixie-slim AS python
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends python3 \
+ && apt-get install --yes --no-install-recommends ca-certificates python3 \
  && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
 
 FROM python AS tools
 WORKDIR /build
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends ca-certificates python3-venv \
+ && apt-get install --yes --no-install-recommends python3-venv \
  && rm -rf /var/lib/apt/lists/*
 COPY requirements/pip.txt requirements/build.txt requirements/
 RUN python3 -m venv tools \

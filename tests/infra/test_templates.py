@@ -14,6 +14,7 @@ INFRA = ROOT / "infra"
 BIN = Path(sys.executable).parent
 REGION = "eu-central-1"
 KUBERNETES = "1.33"
+pytestmark = pytest.mark.timeout(240)  # these tools are slow to start
 TRANSFORM = """
 import json, pathlib, sys
 from samtranslator.translator.transform import transform
@@ -48,7 +49,7 @@ def run(*command: str | Path, silent: bool = False, **environment: str) -> None:
         env={**os.environ, "AWS_DEFAULT_REGION": REGION, **environment},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     if done.returncode != 0 or (silent and done.stdout + done.stderr):
