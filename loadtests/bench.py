@@ -4,9 +4,15 @@ import sys
 
 from rich.console import Console
 
-from loadtests import checkpoints, first_token, hub, writer
+from loadtests import checkpoints, first_token, hub, page, writer
 
-PARTS = {"first_token": first_token.run, "writer": writer.run, "hub": hub.run, "checkpoints": checkpoints.run}
+PARTS = {
+    "first_token": first_token.run,
+    "writer": writer.run,
+    "hub": hub.run,
+    "checkpoints": checkpoints.run,
+    "page": page.run,
+}
 
 
 def main() -> int:
