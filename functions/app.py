@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from functions import chat, errors, health, metrics, page, sessions, tail, web
+from functions import chat, errors, health, metrics, openapi, page, sessions, tail, web
 from functions.adapters import langgraph_sdk
 from functions.auth import Identity
 from functions.body_limit import BodyLimit
@@ -30,6 +30,7 @@ def create_app(settings: Settings, database_url: str, open_worker: OpenWorker | 
     app.include_router(metrics.router)
     app.include_router(health.router)
     page.install(app)
+    openapi.install(app)
     app.add_middleware(Identity, settings=settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     web.install(app, settings)

@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from fastapi import APIRouter, Body, Header, HTTPException, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from functions.adapters import runs
 from functions.adapters.langgraph_frames import Place, RunWire, StreamMode, values_of
@@ -44,8 +44,8 @@ class ThreadCreate(BaseModel):
 class ThreadSearch(BaseModel):
     """Newest first. `metadata` is compared with what every thread has: graph_id and assistant_id."""
 
-    limit: int = 10
-    offset: int = 0
+    limit: int = Field(default=10, ge=1, le=SEARCH_MAX_THREADS)
+    offset: int = Field(default=0, ge=0, le=SEARCH_MAX_THREADS)
     status: str | None = None
     metadata: Json | None = None
     ids: list[UUID] | None = None

@@ -1,4 +1,4 @@
-"""Strangers who hold on to what they get: slow heads and bodies, idle tails by hundreds. Others are served meanwhile."""
+"""Strangers who hold on to what they get, slow heads and bodies and idle tails: others are served meanwhile."""
 
 import asyncio
 import time
