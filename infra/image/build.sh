@@ -31,7 +31,7 @@ fi
 
 timeout 1200 buildah bud --isolation chroot --pull-never --format docker --quiet \
   --volume "$CERTIFICATES:$CERTIFICATES:ro" --tag "$TAG" \
-  --build-arg "REVISION=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" . || fail "see above"
+  --build-arg "REVISION=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" . >/dev/null || fail "see above"
 
 podman image inspect --format '{{.Size}} bytes, {{len .RootFS.Layers}} layers' "$TAG"
 podman history --format '{{.Size}}	{{.CreatedBy}}' "$TAG" | cut -c1-110
