@@ -138,10 +138,19 @@ export const texts = {
 
   emergency: {
     heading: 'Get help now',
+    // Those that the answer names are shown: the server knows in which region it stands.
     numbers: [
       { number: '112', where: 'Europe and most mobile phones' },
       { number: '911', where: 'North America' },
+      { number: '999', where: 'United Kingdom' },
+      { number: '000', where: 'Australia' },
+      { number: '111', where: 'New Zealand' },
+      { number: '988', where: 'Crisis line, United States and Canada' },
+      { number: '116 123', where: 'Crisis line, United Kingdom and Ireland' },
+      { number: '13 11 14', where: 'Crisis line, Australia' },
+      { number: '1737', where: 'Crisis line, New Zealand' },
     ],
+    anywhere: ['112', '911'] as readonly string[],
     call: (number: string) => `Call ${number}`,
   },
 

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { act, cleanup, fireEvent, render, renderHook, screen } from '@testing-library/react'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type AnswerView, viewsOf } from '../src/chat/answers'
@@ -241,9 +243,25 @@ describe('an answer', () => {
     expect(screen.queryByText(texts.answer.restarting)).toBeNull()
   })
 
-  test('of the safety gate has numbers to call', () => {
-    show(started, { ...routed, agent: 'safety' }, token)
+  test.each([
+    ['Call your local emergency number (112 in Europe, 911 in North America) now.', ['tel:112', 'tel:911']],
+    ['Call 999 now. For advice: NHS 111. Samaritans: **116 123**.', ['tel:999', 'tel:116123']],
+    ['Call 000 now, or the Poisons Information Centre (13 11 26).', ['tel:000']],
+    ['Call 111 now, or the National Poisons Centre (0800 764 766).', ['tel:111']],
+    ['Get help now.', ['tel:112', 'tel:911']],
+  ])('of the safety gate has the numbers to call that it names: %j', (content, numbers) => {
+    const message = { id: 'm', content, citations: [] }
+    const usage = { input_tokens: 0, output_tokens: 0 }
+    const done: StreamEvent = { type: 'done', message, abstained: false, usage, duration_ms: 30, ...of }
+    show(started, { ...routed, agent: 'safety' }, token, done)
     const calls = Array.from(screen.getByTestId('emergency').querySelectorAll('a'), (link) => link.getAttribute('href'))
-    expect(calls).toEqual(['tel:112', 'tel:911'])
+    expect(calls).toEqual(numbers)
+  })
+
+  test('can call the emergency number of every region that the server may stand in', () => {
+    const regions = readFileSync(join(import.meta.dirname, '../../graph/red_flags.yaml'), 'utf8')
+    const numbers = Array.from(regions.matchAll(/^ {2}\w+: \{number: "(\d+)"/gm), ([, number]) => number)
+    expect(numbers.length).toBeGreaterThan(4)
+    expect(texts.emergency.numbers.map(({ number }) => number)).toEqual(expect.arrayContaining(numbers))
   })
 })

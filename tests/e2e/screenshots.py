@@ -59,6 +59,7 @@ async def done(servers: Servers, tab: Tab) -> None:
     await tab.ask()
     await tab.until("complete")
     await expect(tab.by("sources")).to_be_visible()
+    await expect(tab.by("session-item").first).to_have_attribute("data-running", "false")
 
 
 async def follow_up(servers: Servers, tab: Tab) -> None:

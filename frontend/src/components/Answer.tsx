@@ -48,7 +48,13 @@ export const Answer = memo(function Answer({ answer, last, onCite, onRegenerate,
       </h2>
       {answer.agent !== 'safety' && <Progress answer={answer} onOpenSources={() => cite(1)} />}
       {answer.restarting && <p className="note">{texts.answer.restarting}</p>}
-      {answer.agent === 'safety' ? <Emergency>{prose}</Emergency> : prose}
+      {answer.agent === 'safety' ? (
+        <Emergency text={text} running={running}>
+          {prose}
+        </Emergency>
+      ) : (
+        prose
+      )}
       <Ending answer={answer} onRegenerate={last ? onRegenerate : undefined} />
       {listed && <SourceList sources={sources} cited={answer.cited} onOpen={cite} />}
       {!running && (text !== '' || status !== 'error') && (
