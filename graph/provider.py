@@ -55,6 +55,7 @@ async def patient(open_stream: Callable[[], AsyncIterator[Any]]) -> AsyncIterato
         said = False
         try:
             async for chunk in open_stream():
+                _check_cancelled()
                 said = said or bool(chunk.text)
                 _check_finish(chunk)
                 yield chunk
@@ -68,6 +69,13 @@ async def patient(open_stream: Callable[[], AsyncIterator[Any]]) -> AsyncIterato
                 raise ModelFailed(fault.code) from error
             logger.warning("%s, again in %.2f s: %s", fault.code, wait, type(error).__name__)
         await asyncio.sleep(wait)
+
+
+def _check_cancelled() -> None:
+    """A cancel that a library has swallowed, as Python 3.11's wait_for does when a chunk comes in the same moment."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _check_finish(chunk: BaseMessage) -> None:

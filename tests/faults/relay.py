@@ -37,7 +37,7 @@ class _Side(asyncio.Protocol):
             self.peer.say(data)
 
     def say(self, data: bytes) -> None:
-        if self.transport is not None:
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
     def pause_writing(self) -> None:

@@ -44,8 +44,8 @@ def counts(url: str, turn: Turn) -> tuple[int, int]:
 
 def crash(shop: Workshop, url: str, turn: Turn) -> None:
     """As if its process had died, and its lease had run out."""
-    for running in shop.worker._running.values():
-        running.turn.fence()
+    for lease in shop.worker.leases:
+        lease.turn.fence()
     execute(url, "update turns set lease_until = now() - interval '1 s' where turn_id = %(turn)s", turn)
 
 
@@ -100,11 +100,11 @@ async def test_a_finished_stage_is_not_repeated_and_its_end_is_said_once(databas
     async with workshop(database_url, change=counted) as shop:
         turn = await shop.ask()
         await shop.until(turn, "reranking_start")
-        for running in shop.worker._running.values():
-            running.turn.fence()
+        for lease in shop.worker.leases:
+            lease.turn.fence()
         counted.let_go.set()
         async with asyncio.timeout(10):
-            await asyncio.gather(*(running.task for running in shop.worker._running.values()))
+            await asyncio.gather(*(lease.task for lease in shop.worker.leases))
         if lost != "nothing":
             execute(database_url, LAST_CHECKPOINT, turn)
         if lost == "the checkpoint and the event":
@@ -222,6 +222,37 @@ async def test_a_worker_that_cannot_renew_stops_before_its_lease_runs_out(databa
             assert (events[-1].type, text_of(events)) == ("done", "Iron helps.")
             assert (await wired.called(2)).at >= let_go
             await relay.restore()
+
+
+async def test_a_worker_that_was_starved_past_its_lease_goes_on_when_nobody_took_its_turn(database_url: str) -> None:
+    """Nothing is said anew, no attempt is spent."""
+    lease = 0.6
+    model = "scripted?tokens=40&delay_ms=20"
+    async with workshop(database_url, model=model, lease_seconds=lease) as shop:
+        turn = await shop.ask()
+        await shop.until(turn, "token", count=3)
+        for _ in range(4):
+            time.sleep(2 * lease)  # noqa: ASYNC251 the whole process gets no time
+            await asyncio.sleep(0.05)
+        events = await shop.ended(turn)
+    assert (events[-1].type, counts(database_url, turn)) == ("done", (1, 0))
+    assert "reset" not in types(events)
+
+
+async def test_a_database_that_was_away_for_longer_than_a_lease_costs_no_attempt(database_url: str) -> None:
+    lease = 0.6
+    host = database_url.split("@")[1].split("/")[0]
+    async with wire(hangs("Iron"), says("Iron", " helps.")) as wired, relaying(host) as relay:
+        behind = database_url.replace(host, relay.address)
+        async with workshop(behind, wired, lease_seconds=lease) as shop:
+            turn = await shop.ask()
+            call = await wired.called()
+            await shop.until(turn, "token")
+            relay.close()
+            await wired.let_go(call)
+            await relay.restore()
+            events = await shop.ended(turn)
+    assert (events[-1].type, counts(database_url, turn)) == ("done", (2, 1))
 
 
 CUT = """

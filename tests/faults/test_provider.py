@@ -2,12 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessageChunk
 
 from graph.parts import Parts
+from graph.provider import patient
 from tests.support.openai_wire import Act, breaks, drips, fails, hangs, refuses, says, wire
 from tests.support.workshop import code_of, content_of, workshop
 
@@ -135,3 +139,28 @@ async def test_a_task_that_does_not_let_go_delays_no_end(database_url: str) -> N
         assert code_of(events[-1]) == "turn_timeout"
         let_go.set()
         assert await shop.events(turn) == events
+
+
+async def test_a_cancel_that_a_library_swallows_stops_the_model_all_the_same() -> None:
+    """As Python 3.11's wait_for does when a chunk comes in the same moment: the call would go on for nobody."""
+
+    waits = asyncio.Event()
+
+    async def swallowing() -> AsyncIterator[AIMessageChunk]:
+        yield AIMessageChunk(content="Iron")
+        waits.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        while True:
+            yield AIMessageChunk(content=" on")
+            await asyncio.sleep(0)
+
+    async def listen() -> None:
+        async for _ in patient(swallowing):
+            pass
+
+    listening = asyncio.create_task(listen())
+    await waits.wait()
+    listening.cancel()
+    await asyncio.wait((listening,), timeout=5)
+    assert listening.cancelled()

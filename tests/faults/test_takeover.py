@@ -10,7 +10,9 @@ import pytest
 from tests.support.client import Person, check_whole_turn
 from tests.support.server import serving
 
-SLOW = "scripted?tokens=100&delay_ms=30"
+SLOW = "scripted?tokens=100&delay_ms=100"  # it does not end before a fault, however slow the machine is
+FAST = "scripted?tokens=100&delay_ms=5"  # who takes over says the same words
+AS_READ = "scripted?tokens=100&delay_ms=30"
 LEASE = "1.5"
 
 
@@ -25,11 +27,11 @@ async def test_a_killed_workers_turn_is_taken_over_and_its_text_is_exact(
 ) -> None:
     with (
         serving(database_url, tmp_path, SLOW, LEASE_SECONDS=LEASE) as one,
-        serving(database_url, tmp_path, SLOW, LEASE_SECONDS=LEASE) as two,
+        serving(database_url, tmp_path, FAST, LEASE_SECONDS=LEASE) as two,
     ):
         started = await person.start(one.url)
         async with person.watch(two.url, started["session_id"], after=0) as watching:
-            await watching.until("token", count=10)
+            await watching.until("token", count=3)
             one.kill()
             reset = await watching.until("reset")
             frames = await watching.rest()
@@ -45,11 +47,11 @@ async def test_a_frozen_worker_that_wakes_up_late_writes_nothing(
 ) -> None:
     with (
         serving(database_url, tmp_path, SLOW, LEASE_SECONDS=LEASE) as one,
-        serving(database_url, tmp_path, SLOW, LEASE_SECONDS=LEASE) as two,
+        serving(database_url, tmp_path, AS_READ, LEASE_SECONDS=LEASE) as two,
     ):
         started = await person.start(one.url)
         async with person.watch(two.url, started["session_id"], after=0) as watching:
-            await watching.until("token", count=10)
+            await watching.until("token", count=3)
             one.signal(signal.SIGSTOP)
             reset = await watching.until("reset")
             await watching.until("token", count=3)
@@ -57,7 +59,7 @@ async def test_a_frozen_worker_that_wakes_up_late_writes_nothing(
             frames = await watching.rest()
         check_whole_turn(frames)
         assert sum(frame.type == "reset" for frame in frames) == 1, reset
-        again = await person.start(one.url, session_id=started["session_id"])
+        again = await person.start(two.url, session_id=started["session_id"])
         check_whole_turn(await person.read(one.url, started["session_id"], again["after"]))
 
 
@@ -66,14 +68,14 @@ async def test_a_worker_that_is_told_to_stop_hands_its_turn_back(
 ) -> None:
     with (
         serving(database_url, tmp_path, SLOW, DRAIN_SECONDS="0.2") as one,
-        serving(database_url, tmp_path, SLOW) as two,
+        serving(database_url, tmp_path, FAST) as two,
     ):
         started = await person.start(one.url)
         async with (
             person.watch(one.url, started["session_id"], after=0) as here,
             person.watch(two.url, started["session_id"], after=0) as watching,
         ):
-            await here.until("token", count=10)
+            await here.until("token", count=3)
             status = asyncio.create_task(asyncio.to_thread(one.stop))
             await here.rest()
             frames = await watching.rest()

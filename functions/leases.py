@@ -1,0 +1,184 @@
+"""The leases of the turns that run here: renewed together by timer, and given up in time when they cannot be."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+
+from graph.eventlog.errors import LogError
+from graph.eventlog.log import Candidate, Log
+from graph.eventlog.writer import HeldTurn
+
+logger = logging.getLogger(__name__)
+FENCE_CHECK_SECONDS = 0.5  # without NOTIFY: how soon a worker learns that its turn was cancelled elsewhere
+RENEW_AGAIN_SECONDS = 0.25
+SLEPT_SECONDS = 0.25  # a timer that rings so late tells of a frozen or starved process
+MARGIN = 1 / 6  # of a lease: so long before it runs out its turn is stopped here
+HAND_BACK_SECONDS = 2.0
+
+
+@dataclass(eq=False)
+class Lease:
+    """`stop_timer` gives the turn up unless its lease is renewed before; `task` runs it."""
+
+    turn: HeldTurn
+    task: "asyncio.Task[None]"
+    stop_timer: asyncio.TimerHandle
+
+
+class Leases:
+    """At most one a session. `seconds` is how long each lasts."""
+
+    def __init__(self, log: Log, seconds: float) -> None:
+        self._log, self.seconds = log, seconds
+        self._held: dict[UUID, Lease] = {}
+        self._given_up: list[Lease] = []
+        self._notified = False
+        self._renewing: set[asyncio.Task[bool]] = set()
+        self._renew_now = asyncio.Event()
+        self._asking_since: float | None = None  # when the first renewal that has had no answer was asked for
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(list(self._held.values()))
+
+    def still(self, candidate: Candidate) -> bool:
+        """Whether this attempt is still here: its lease ran out while the process slept, and is renewed now; or it was
+        given up and is handed back as soon as its task is over. Nothing of that costs an attempt."""
+        held = self._held.get(candidate.session_id)
+        if held is not None and not held.turn.fenced and _same(held, candidate):
+            self._renew_now.set()
+            return True
+        return any(_same(lease, candidate) for lease in self._given_up)
+
+    def take(self, turn: HeldTurn, task: "asyncio.Task[None]", asked: float) -> None:
+        """Of a turn just claimed; `asked` is the loop's time before the claim."""
+        if earlier := self._held.get(turn.session_id):
+            earlier.turn.fence()  # this process lost the lease without having noticed
+            earlier.stop_timer.cancel()
+        self._held[turn.session_id] = Lease(turn, task, self._timer(turn, self._ends(asked)))
+
+    def drop(self, turn: HeldTurn) -> None:
+        """Its task is over."""
+        lease = self._held.get(turn.session_id)
+        if lease is not None and lease.turn is turn:
+            lease.stop_timer.cancel()
+            del self._held[turn.session_id]
+
+    def grown(self, sessions: Iterable[UUID]) -> None:
+        """These logs grew by another's hand: a turn of ours there was cancelled or taken."""
+        if any(session in self._held for session in sessions):
+            self._renew_now.set()
+
+    def notified(self, works: bool) -> None:
+        """Whether `grown` can be relied on to be called soon."""
+        self._notified = works
+        self._renew_now.set()
+
+    async def keep(self) -> None:
+        """Renews for ever."""
+        pause = self._pause_seconds
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._renew_now.wait()
+                self._renew_now.clear()
+                pause = self._pause_seconds if await self._renewed() else min(RENEW_AGAIN_SECONDS, self._pause_seconds)
+        finally:
+            for task in self._renewing:
+                task.cancel()
+
+    async def hand_back(self) -> None:
+        """All of them, as far as that is possible in HAND_BACK_SECONDS: it costs no attempt."""
+        given_up, self._given_up = self._given_up, []
+        turns = [*(lease.turn for lease in given_up), *(lease.turn for lease in self if not lease.turn.fenced)]
+        for lease in self:
+            lease.stop_timer.cancel()
+        with suppress(LogError, psycopg.Error, TimeoutError):
+            async with asyncio.timeout(HAND_BACK_SECONDS):
+                await asyncio.gather(*(self._hand_back(turn) for turn in turns), return_exceptions=True)
+
+    async def hand_back_given_up(self) -> None:
+        """The way to the database was away, the turn is not at fault: that costs no attempt, unless somebody else has
+        taken it over since. Raises what the log raises."""
+        for lease in [lease for lease in self._given_up if lease.task.done()]:
+            await self._hand_back(lease.turn)
+            self._given_up.remove(lease)
+
+    async def _hand_back(self, turn: HeldTurn) -> None:
+        await self._log.hand_back(turn.session_id, turn.turn_id, turn.attempt)
+
+    @property
+    def _pause_seconds(self) -> float:
+        return self.seconds / 3 if self._notified else min(self.seconds / 3, FENCE_CHECK_SECONDS)
+
+    def _ends(self, asked: float) -> float:
+        """Before the lease, which was asked for then, runs out: nobody else may find this process still answering."""
+        return asked + self.seconds * (1 - MARGIN)
+
+    def _timer(self, turn: HeldTurn, rings_at: float) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_at(rings_at, self._not_renewed, turn, rings_at)
+
+    def _not_renewed(self, turn: HeldTurn, rings_at: float) -> None:
+        """Gives the turn up once the database has had its time to answer. A process that slept, or that had no time to
+        ask, asks first whether the turn is still its own; until it knows, the fence keeps it from writing."""
+        lease = self._held.get(turn.session_id)
+        if lease is None or lease.turn is not turn:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._asking_since is None or now - rings_at > SLEPT_SECONDS:
+            self._asking_since = now
+            self._renew_now.set()
+        answer_due = self._asking_since + self.seconds / 3
+        if now < answer_due:
+            lease.stop_timer = self._timer(turn, answer_due)
+            return
+        logger.warning("a lease could not be renewed, its turn is stopped", extra={"turn_id": str(turn.turn_id)})
+        self._given_up.append(lease)
+        turn.fence()
+
+    async def _renewed(self) -> bool:
+        """An answer that does not come is not waited for: another connection may be better."""
+        self._asking_since = self._asking_since or asyncio.get_running_loop().time()
+        task = asyncio.create_task(self._renew())
+        self._renewing.add(task)
+        task.add_done_callback(self._renewing.discard)
+        await asyncio.wait((task,), timeout=self.seconds / 3)
+        if not task.done():
+            task.cancel()
+            return False
+        if task.result():
+            self._asking_since = None
+        return task.result()
+
+    async def _renew(self) -> bool:
+        held = [lease for lease in self if not lease.turn.fenced]
+        if not held:
+            return True
+        asked = asyncio.get_running_loop().time()
+        try:
+            keys = [(lease.turn.session_id, lease.turn.turn_id, lease.turn.attempt) for lease in held]
+            kept = await self._log.renew(keys, self.seconds)
+        except (LogError, psycopg.Error) as error:
+            logger.warning("cannot renew leases: %s", type(error).__name__)
+            return False
+        for position, lease in enumerate(held):
+            if lease.task.done():
+                continue
+            if position not in kept:
+                lease.turn.fence()
+            elif not lease.turn.fenced:
+                lease.stop_timer.cancel()
+                lease.stop_timer = self._timer(lease.turn, self._ends(asked))
+        return True
+
+
+def _same(lease: Lease, candidate: Candidate) -> bool:
+    return (lease.turn.turn_id, lease.turn.attempt) == (candidate.turn_id, candidate.attempt)
