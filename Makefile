@@ -57,10 +57,18 @@ prove: $(DEV) $(PAGE) ## Build the image, run what needs it and write docs/proof
 
 page: $(PAGE) ## Build the page
 
+audit: $(DEV) $(MODULES) ## Ask the registries for known holes in the packages
+	@$(BIN)/python -m tests.support.audit
+
+sbom: $(DEV) $(MODULES) ## Write bills of materials (CycloneDX) into .cache/sbom
+	@mkdir -p .cache/sbom
+	@$(BIN)/cyclonedx-py requirements requirements/image.txt --of JSON -o .cache/sbom/image.json
+	@$(NPM) sbom --sbom-format=cyclonedx --omit=dev >.cache/sbom/page.json
+
 clean: ## Remove what was made; the conversations in .pulseline stay
 	rm -rf .venv .cache frontend/node_modules frontend/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: help env run test check bench load compare eval page prove clean
+.PHONY: audit sbom help env run test check bench load compare eval page prove clean
 
 # An environment does not survive that its folder is moved or its Python removed.
 MADE := .venv/.made-here
