@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import shutil
 import time
@@ -33,6 +34,26 @@ def no_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         with suppress(FileNotFoundError):  # another run's, just going
             if run in Path(owner.read_text()).parents and not Cluster(owner.parent).alive():
                 shutil.rmtree(owner.parent)
+
+
+class _Unheard(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "never retrieved" in record.getMessage():
+            self.told.append(record.getMessage())
+
+
+@pytest.fixture(autouse=True)
+def no_failure_unheard() -> Iterator[None]:
+    """A task or a future that fails without anybody ever asking is an error of the test that it happens in."""
+    unheard = _Unheard()
+    logging.getLogger("asyncio").addHandler(unheard)
+    yield
+    logging.getLogger("asyncio").removeHandler(unheard)
+    assert not unheard.told
 
 
 @pytest.fixture(scope="session")

@@ -77,3 +77,4 @@ def serving(database_url: str, folder: Path, model: str = SCRIPTED, **settings: 
         if server.process.poll() is None:
             server.process.send_signal(signal.SIGCONT)
             server.kill()
+    assert "never retrieved" not in server.output, server.output
