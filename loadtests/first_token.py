@@ -85,7 +85,7 @@ def run(console: Console) -> bool:
     with temporary_folder() as folder, EmbeddedPostgres(folder / "home").running() as url:
         environment = {**os.environ, "DATABASE_URL": url}
         subprocess.run([sys.executable, "-m", "functions", "ingest", "--starter"], env=environment, check=True)
-        with serving(url, folder, "extractive") as server:
+        with serving(url, folder, "extractive", MAX_TURNS_PER_MINUTE="0") as server:
             measured = asyncio.run(_measure(server))
     table = Table("people at once", "first stage p95", "search + rerank p95", "first token p50", "first token p95")
     for people, asked in measured.items():

@@ -72,6 +72,8 @@ class Fleet:
     def postgres(self) -> psutil.Process:
         return postmaster(self._home)
 
+UNLIMITED = {"MAX_TURNS_PER_MINUTE": "0", "MAX_TURNS_PER_OWNER": "0"}  # one owner stands for many here
+
 
 @contextmanager
 def fleet(folder: Path, names: dict[str, dict[str, str]]) -> Iterator[Fleet]:
@@ -81,7 +83,7 @@ def fleet(folder: Path, names: dict[str, dict[str, str]]) -> Iterator[Fleet]:
         started: list[Served] = []
         try:
             for name, settings in names.items():
-                environment = {f"PULSELINE_{key}": value for key, value in settings.items()}
+                environment = {f"PULSELINE_{key}": value for key, value in (UNLIMITED | settings).items()}
                 environment |= {"DATABASE_URL": url, "PULSELINE_HOME": str(folder / name)}
                 started.append(Served(name, folder, ("-m", "functions", "serve"), environment))
             for served in started:

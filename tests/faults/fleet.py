@@ -113,6 +113,7 @@ async def fleet(folder: Path, model: str, kinds: tuple[str, ...], **settings: st
         for number, kind in enumerate(kinds, 1):
             relay = await stack.enter_async_context(relaying(_host(url)))
             environment = {name: value for name, value in os.environ.items() if not name.startswith("PULSELINE_")}
+            environment |= {"PULSELINE_MAX_TURNS_PER_MINUTE": "0", "PULSELINE_MAX_TURNS_PER_OWNER": "0"}
             environment |= {f"PULSELINE_{name}": value for name, value in settings.items()}
             environment |= {"PULSELINE_MODEL": model, "PULSELINE_HOME": str(folder / f"home-{number}")}
             environment |= {"DATABASE_URL": url.replace(_host(url), relay.address)}
