@@ -72,6 +72,7 @@ class Fleet:
     def postgres(self) -> psutil.Process:
         return postmaster(self._home)
 
+
 UNLIMITED = {"MAX_TURNS_PER_MINUTE": "0", "MAX_TURNS_PER_OWNER": "0"}  # one owner stands for many here
 
 
