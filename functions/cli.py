@@ -294,14 +294,29 @@ def cancel(session: UUID, turn: UUID | None, reason: Literal["error", "timeout"]
 @main.command()
 @click.option("--prune", is_flag=True, help="Remove the token rows of turns that ended long ago; their answers stay.")
 @click.option("--older-than", metavar="HOURS", default=24.0, show_default=True, help="How long ago a turn ended.")
+@click.option("--expire", is_flag=True, help="Erase the sessions that are older than PULSELINE_RETENTION_DAYS.")
 @_explained
-def sweep(prune: bool, older_than: float) -> None:
+def sweep(prune: bool, older_than: float, expire: bool) -> None:
     """What is to be done from time to time, by anyone."""
-    if not prune:
-        raise click.UsageError("Say what to do: --prune.")
-    with _database(_settings()) as url:
-        pruned = _run(_sweep(url, older_than * 3600))
-    console.print(f"pruned {pruned} turns")
+    settings = _settings()
+    if not prune and not expire:
+        raise click.UsageError("Say what to do: --prune, --expire or both.")
+    if expire and settings.retention_days is None:
+        raise click.UsageError("Set PULSELINE_RETENTION_DAYS: without it sessions are kept for ever.")
+    with _database(settings) as url:
+        if prune:
+            console.print(f"pruned {_run(_sweep(url, older_than * 3600))} turns")
+        if expire and settings.retention_days is not None:
+            console.print(f"erased {_run(_expire(url, settings.retention_days))} sessions")
+
+
+async def _expire(url: str, days: float) -> int:
+    from functions.sweep import expire
+    from graph.eventlog.log import open_pool
+    from graph.eventlog.sessions import Sessions
+
+    async with open_pool(url, max_size=2) as pool:
+        return await expire(Sessions(pool), days)
 
 
 async def _sweep(url: str, age_seconds: float) -> int:

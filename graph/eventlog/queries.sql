@@ -267,6 +267,13 @@ with t as (delete from turns where session_id = %(session_id)s),
      b as (delete from checkpoint_blobs where thread_id = %(session_id)s::text)
 delete from checkpoints where thread_id = %(session_id)s::text;
 
+-- name: expired_sessions
+-- RETENTION. Sessions in which nothing has been asked for so long, and nothing is being answered.
+select s.session_id, s.owner from sessions s
+ where s.deleted_at is null and s.updated_at < now() - make_interval(secs => %(age_seconds)s)
+   and not exists (select 1 from turns t where t.session_id = s.session_id and t.status in ('queued', 'running'))
+ order by s.updated_at limit %(limit)s;
+
 -- name: give_feedback
 -- Waits for an erasure under way, and then finds nothing to judge.
 insert into feedback (session_id, turn_id, value, comment)

@@ -1,5 +1,6 @@
 """A person's sessions: list, rename, erase, judge. Every statement filters by owner."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -39,6 +40,14 @@ class Sessions(Log):
                 raise errors.SessionNotFound
             await connection.execute(query("lock_turns"), parameters)
             await connection.execute(query("erase_rows"), parameters)
+
+    async def erase_older(self, age_seconds: float, limit: int) -> int:
+        """Erases up to `limit` sessions in which nothing was asked for so long; gives how many."""
+        rows = await self._rows("expired_sessions", age_seconds=age_seconds, limit=limit)
+        for row in rows:
+            with suppress(errors.SessionNotFound):  # its owner was faster
+                await self.erase(row["session_id"], row["owner"])
+        return len(rows)
 
     async def judge(self, session_id: UUID, owner: str, turn_id: UUID, value: int, comment: str | None) -> None:
         await self._owned(
