@@ -11,6 +11,9 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.report import ProgressCallbacks
 from langgraph.graph import END, START, MessagesState, StateGraph
 
+from functions.replica import open_replica
+from functions.settings import Settings
+from functions.worker import open_worker
 from graph.eventlog.errors import Fenced
 from graph.eventlog.events import NewEvent
 from graph.eventlog.log import Candidate, Pool
@@ -127,3 +130,26 @@ async def test_a_task_that_wrote_nothing_holds_no_event_back(database_url: str, 
     async with open_writer(database_url) as writer:
         await writer.append(turn, end)
         await until_events(log, turn.session_id, 2)
+
+
+async def test_each_stages_end_of_a_real_turn_stands_in_the_transaction_of_its_checkpoint(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.eventlog.writer.WAIT_FOR_WRITES_SECONDS", 60)
+    settings = Settings.model_validate({"model": "scripted?tokens=20&delay_ms=1", "notify": "off"})
+    async with open_replica(settings, database_url, open_worker) as replica:
+        turn = await replica.log.start(uuid4(), OWNER, "request", "What helps?")
+        replica.started(turn)
+        with replica.hub.watch(turn.session_id) as watch:
+            reader = replica.hub.reader(watch, 1, 0, active=True)
+            async with asyncio.timeout(30):
+                while not any(frame.ends for frame in await reader.next(30)):
+                    pass
+        async with replica.log.pool.connection() as connection:
+            found = await connection.execute(
+                "select type, xmin::text in (select w.xmin::text from checkpoint_writes w where thread_id = %s) as rode"
+                " from events where session_id = %s and type like %s order by seq",
+                [str(turn.session_id), turn.session_id, "%complete"],
+            )
+            ends = [(row["type"], row["rode"]) for row in await found.fetchall()]
+    assert ends == [("retrieval_complete", True), ("reranking_complete", True)]

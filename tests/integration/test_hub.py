@@ -190,3 +190,17 @@ async def test_a_drain_ends_every_wait(log: Sessions) -> None:
             await asyncio.sleep(0)
             hub.drain()
             assert await asyncio.wait_for(waiting, 1) == []
+
+
+async def test_a_push_wakes_a_reader_whatever_it_was_doing_just_then(log: Sessions) -> None:
+    """No poll helps here: a push between a reader's look and its wait would be slept through."""
+    turn = await holding(log)
+    async with open_hub(log, poll_seconds=3600) as hub:
+        with hub.watch(turn.session_id) as watch:
+            for turns_of_the_loop in range(8):
+                seq = (watch.head or 1) + 1
+                reading = asyncio.create_task(hub.reader(watch, 1, seq - 1, active=True).next(3600))
+                for _ in range(turns_of_the_loop):
+                    await asyncio.sleep(0)
+                hub.publish([Event(turn.session_id, seq, turn.turn_id, 1, "token", "{}")])
+                assert [frame.seq for frame in await asyncio.wait_for(reading, 5)] == [seq]

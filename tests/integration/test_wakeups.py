@@ -13,8 +13,9 @@ from psycopg import AsyncConnection
 from functions.replica import POLL_SECONDS_ALONE, POLL_SECONDS_WITH_NOTIFY, Replica, open_replica
 from functions.settings import Settings
 from graph.eventlog import wakeups as wakeups_module
+from graph.eventlog.log import Candidate
 from graph.eventlog.wakeups import Wakeups
-from tests.support.turns import OWNER, started
+from tests.support.turns import OWNER, held, open_writer, started, token
 
 
 async def until(happened: Callable[[], object], seconds: float = 15) -> None:
@@ -163,3 +164,49 @@ async def test_a_start_does_not_wait_for_the_test_of_notifications(
     settings = Settings.model_validate({"notify": notify, "worker": "off"})
     async with open_replica(settings, database_url) as replica:
         await _works_without_prepared_statements(replica)
+
+
+async def test_what_one_replica_commits_wakes_the_others_readers_and_workers_without_a_poll(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("functions.replica.POLL_SECONDS_ALONE", "functions.replica.POLL_SECONDS_WITH_NOTIFY"):
+        monkeypatch.setattr(name, 3600)
+    monkeypatch.setattr("graph.eventlog.hub.IDLE_POLL_SECONDS", 3600)
+    settings = Settings.model_validate({"notify": "on", "worker": "off"})
+    async with open_replica(settings, database_url) as one, open_replica(settings, database_url) as two:
+        await until(lambda: all(replica.wakeups is not None and replica.wakeups.works for replica in (one, two)))
+        two.worker = worker = WorkerThatHears()
+        queued = await one.log.start(uuid4(), OWNER, "request", "What helps?")
+        one.started(queued)
+        await until(lambda: worker.looked == 1)
+        turn = await held(one.log, Candidate(queued.session_id, queued.turn_id))
+        with two.hub.watch(turn.session_id) as watch:
+            reader = two.hub.reader(watch, 1, 1, active=True)
+            assert await reader.next(0.1) == [], "the watch's own first look is over"
+            async with open_writer(database_url, one.committed) as writer:
+                await writer.append(turn, token("Iron"))
+                await writer.flush(turn)
+                assert [frame.seq for frame in await asyncio.wait_for(reader.next(3600), 10)] == [2]
+                await one.log.cancel(turn.session_id, OWNER, turn.turn_id, "user_initiated")
+                one.ended(turn.session_id)
+                assert [frame.ends for frame in await asyncio.wait_for(reader.next(3600), 10)] == [True]
+        assert turn.session_id in worker.told
+
+
+class WorkerThatHears:
+    """Counts how often it is told to look for turns, and keeps whose logs grew."""
+
+    def __init__(self) -> None:
+        self.looked = 0
+        self.told: list[UUID] = []
+
+    def started(self, session_id: UUID, turn_id: UUID) -> None: ...
+    def notified(self, works: bool) -> None: ...
+    async def silent(self, session_id: UUID) -> None: ...
+    async def drain(self, seconds: float) -> None: ...
+
+    def queued(self) -> None:
+        self.looked += 1
+
+    def grown(self, sessions: list[UUID]) -> None:
+        self.told += sessions
