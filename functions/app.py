@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from functions import chat, errors, health, metrics, openapi, page, sessions, tail, web
-from functions.adapters import langgraph_sdk
+from functions.adapters import ai_sdk, langgraph_sdk
 from functions.auth import Identity
 from functions.body_limit import BodyLimit
 from functions.replica import OpenWorker, open_replica
@@ -27,6 +27,7 @@ def create_app(settings: Settings, database_url: str, open_worker: OpenWorker | 
     app.include_router(tail.router)
     app.include_router(sessions.router)
     app.include_router(langgraph_sdk.router)
+    app.include_router(ai_sdk.router)
     app.include_router(metrics.router)
     app.include_router(health.router)
     page.install(app)

@@ -26,7 +26,10 @@ router = APIRouter()
 
 
 class Wire(Protocol):
-    """How frames become a protocol's bytes. One for each response: it may remember what it has sent."""
+    """How frames become a protocol's bytes. One for each response: it may remember what it has sent. `over`: nothing
+    follows, though the turn may go on."""
+
+    over: bool
 
     @property
     def opening(self) -> bytes: ...
@@ -37,6 +40,7 @@ class Wire(Protocol):
 
 class _Ours:
     opening, ping = OPENING, PING
+    over = False
 
     def render(self, frames: Sequence[Frame]) -> bytes:
         return b"".join(frame.data for frame in frames)
@@ -114,6 +118,8 @@ class TailResponse(Response):
                 self._replica.spans.sent(self._reader.session_id, frames[-1].data, began_ns)
             if ended:
                 return
+            if self._wire.over:
+                break
             if frames and self._replica.buffered:
                 break
         await _send(send, b"", more=False)

@@ -46,6 +46,7 @@ class RunWire:
     replica, whoever asks."""
 
     opening = ping = HEARTBEAT
+    over = False
 
     def __init__(self, told: Told, modes: Sequence[StreamMode], place: Place) -> None:
         self._translator = Translator(told, modes)

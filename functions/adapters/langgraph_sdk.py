@@ -425,7 +425,7 @@ async def join_run(thread_id: UUID, run_id: UUID, owner: Owner, replica: Serving
     return await _result(replica, owner, await _told(replica, owner, thread_id, run_id))
 
 
-@router.post("/threads/{thread_id}/runs/{run_id}/cancel")
+@router.post("/threads/{thread_id}/runs/{run_id}/cancel", responses={202: {"description": "cancelled"}})
 async def cancel_run(
     thread_id: UUID,
     run_id: UUID,

@@ -56,6 +56,7 @@ def newest(events: Sequence[Event]) -> UUID | None:
 async def watch(replica: Replica, owner: str, told: Told, watching: ExitStack) -> Reader:
     """Reads the turn from its first event on. Raises SessionNotFound."""
     watching.enter_context(replica.limits.tail(owner))
+    watching.enter_context(replica.limits.tail(owner))
     watched = watching.enter_context(replica.hub.watch(told.session_id))
     gate = await replica.log.gate(told.session_id, owner)
     return replica.hub.reader(watched, gate.last_seq, told.first_seq - 1, active=gate.active)

@@ -35,6 +35,7 @@ PUBLIC = {
 }
 # What an owner is answered with, and how to ask; everybody else gets 404, as if the session were not there.
 RUN = {"assistant_id": "agent", "input": {"messages": "and then?"}}
+SAID = {"id": "said", "role": "user", "parts": [{"type": "text", "text": "and then?"}]}
 OF_A_SESSION: dict[tuple[str, str], tuple[int, Any]] = {
     ("GET", "/chat/stream/{session_id}"): (200, None),
     ("GET", "/sessions/{session_id}"): (200, None),
@@ -57,6 +58,9 @@ OF_A_SESSION: dict[tuple[str, str], tuple[int, Any]] = {
     ("GET", "/threads/{thread_id}/runs/{run_id}/join"): (503, None),
     ("POST", "/threads/{thread_id}/runs/{run_id}/cancel"): (202, None),
     ("DELETE", "/threads/{thread_id}"): (204, None),
+    ("POST", "/api/chat"): (409, {"id": "{session_id}", "messages": [SAID]}),
+    ("GET", "/api/chat/{chat_id}/stream"): (200, None),
+    ("POST", "/api/chat/{chat_id}/stop"): (204, None),
 }
 # What gives everybody his own, or the same to all.
 LISTS = {("GET", "/sessions"), ("POST", "/threads/search")}
@@ -160,7 +164,7 @@ async def _started(client: httpx.AsyncClient) -> dict[str, str]:
     assert reply.status_code == 202, reply.text
     turn_id = reply.json()["turn_id"]
     names = {"session_id": session_id, "turn_id": turn_id, "thread_id": session_id, "run_id": turn_id}
-    return {**names, "assistant_id": "agent"}
+    return {**names, "assistant_id": "agent", "chat_id": f"{session_id}.{turn_id}"}
 
 
 @pytest.mark.parametrize("owning", OWNERS)

@@ -1,7 +1,7 @@
 """The published Python client of LangGraph servers, `langgraph-sdk`, against real replicas."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from itertools import pairwise
 from pathlib import Path
@@ -15,27 +15,13 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
 
-from tests.conftest import FreshDatabase
+from tests.integration.adapters.conftest import ANSWER, MODEL
 from tests.support.client import Person
 from tests.support.proxy import proxying
 from tests.support.server import Server, serving
 
 ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "What helps?"}]}
 MODES = ["values", "updates", "messages", "messages-tuple", "custom", "events"]
-TOKENS = 60
-MODEL = f"scripted?tokens={TOKENS}&delay_ms=20"
-ANSWER = "".join(f"w{n} " for n in range(TOKENS))
-
-
-@pytest.fixture(scope="module")
-def replicas(
-    fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Server, Server]]:
-    folder = tmp_path_factory.mktemp("replicas")
-    with fresh_database() as url, serving(url, folder, MODEL) as one, serving(url, folder, MODEL) as two:
-        yield one, two
-
-
 Connect = Callable[[str], Awaitable[Any]]  # its types lag behind what servers answer
 
 

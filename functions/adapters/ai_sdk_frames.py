@@ -1,0 +1,157 @@
+"""Our events → the chunks of an AI SDK UI message stream, version 1. Pure; one Chunks a response."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from functions.adapters.runs import Told
+from functions.frames import decode
+from graph.eventlog import events as e
+from graph.eventlog.events import Source, StreamEvent
+from graph.eventlog.hub import Frame
+from graph.eventlog.snapshot import StageState, apply
+
+COMMENT = b": ping\n\n"
+DONE = b"data: [DONE]\n\n"
+STARTED_AGAIN = "The answer was started again. Resume to see it."
+
+Chunk = dict[str, Any]
+
+
+class ChatWire:
+    """A turn's chunks from the `start`-th on, counted from 0: what lies before is made again and left out, so that the
+    n-th chunk is the same from every replica."""
+
+    opening = ping = COMMENT
+
+    def __init__(self, told: Told, start: int, *, resets: bool) -> None:
+        self._chunks, self._skip = Chunks(told, resets=resets), start
+        self.over = False
+
+    def render(self, frames: Sequence[Frame]) -> bytes:
+        out = b"".join(self._write(self._chunks.feed(frame.seq, decode(frame))) for frame in frames)
+        if self._chunks.finished and not self.over:
+            self.over = True
+            out += DONE
+        return out or COMMENT
+
+    def _write(self, chunks: list[Chunk]) -> bytes:
+        """Where tokens were pruned the indices of old no longer hold: who has a part of the text is sent back."""
+        out = b""
+        whole = next((n for n, chunk in enumerate(chunks) if chunk["type"] == "text-delta"), len(chunks))
+        if self._chunks.pruned and self._skip > whole:
+            self._skip, chunks = 0, [{"type": "error", "errorText": STARTED_AGAIN}, chunks[-1]]
+        for chunk in chunks:
+            if self._skip:
+                self._skip -= 1
+            else:
+                out += b"data: " + orjson.dumps(chunk) + b"\n\n"
+        return out
+
+
+class Chunks:
+    """`resets`: the client knows `reset-step` (AI SDK 7). One that does not is told nothing of a second attempt as long
+    as that says the same; when it says something else, the message ends with an error and a resume shows it whole."""
+
+    def __init__(self, told: Told, *, resets: bool) -> None:
+        self._told, self._resets = told, resets
+        self._snapshot = told.before.model_copy(deep=True)
+        self._id = f"{told.turn_id}:assistant"
+        self._shown = self._text = ""
+        self._step = self._speaking = False
+        self.finished = self.pruned = False
+
+    def feed(self, seq: int, event: StreamEvent) -> list[Chunk]:
+        """The chunks of the next event; every event is to be fed, in order."""
+        if self.finished:
+            return []
+        data = event.model_dump_json(exclude={"type"}, exclude_none=True)
+        apply(self._snapshot, e.Event(self._told.session_id, seq, self._told.turn_id, 0, event.type, data))
+        match event:
+            case e.TurnStarted():
+                about = {"session_id": str(self._told.session_id), "turn_id": str(self._told.turn_id)}
+                return [{"type": "start", "messageId": self._id, "messageMetadata": about}]
+            case e.Routed():
+                return [{"type": "data-agent", "id": "agent", "data": {"agent": event.agent}}]
+            case e.Token():
+                return self._said(event.content)
+            case e.Reset():
+                return self._forget()
+            case e.Custom():
+                return [{"type": "data-custom", "data": event.value}]
+            case e.Done():
+                asked = [interrupt.model_dump(mode="json") for interrupt in event.interrupted or []]
+                more: list[Chunk] = [{"type": "data-interrupt", "id": "interrupt", "data": asked}] if asked else []
+                return [*self._exactly(event.message.content), *self._end(*more, reason="stop")]
+            case e.Cancelled():
+                abort = {"type": "abort", "reason": event.reason}
+                return [*self._exactly(event.content), *self._end(abort, reason="other")]
+            case e.Error():
+                error = {"type": "error", "errorText": event.message}
+                return [*self._exactly(event.content), *self._end(error, reason="error")]
+            case e.RerankingComplete():
+                return [*self._stages("reranking"), *map(_source, event.sources)]
+            case e.StageStart() | e.StageComplete():
+                return self._stages(event.stage)
+            case _:
+                return self._stages(event.type.rpartition("_")[0])
+
+    def _stages(self, name: str | None = None) -> list[Chunk]:
+        """A part is written anew when its stage ends."""
+        stages = self._snapshot.turn.stages if self._snapshot.turn else []
+        return [_stage(stage) for stage in stages if name in (None, stage.name)]
+
+    def _said(self, text: str) -> list[Chunk]:
+        """Only what goes beyond what the client has: an attempt that says the same again is not heard."""
+        self._text += text
+        if not self._text.startswith(self._shown):
+            if self._shown.startswith(self._text):
+                return []
+            return self._end({"type": "error", "errorText": STARTED_AGAIN}, reason="error")
+        new = self._text[len(self._shown) :]
+        self._shown = self._text
+        opened: list[Chunk] = []
+        if new and not self._step:
+            opened.append({"type": "start-step"})
+        if new and not self._speaking:
+            opened.append({"type": "text-start", "id": self._id})
+        self._step, self._speaking = self._step or bool(new), self._speaking or bool(new)
+        return [*opened, *([{"type": "text-delta", "id": self._id, "delta": new}] if new else [])]
+
+    def _forget(self) -> list[Chunk]:
+        """A step's parts go with it, the finished stages in it too: they are told again."""
+        self._text = ""
+        if not self._resets or not self._step:
+            return []
+        self._shown, self._speaking = "", False
+        return [{"type": "reset-step"}, *self._stages()]
+
+    def _exactly(self, content: str) -> list[Chunk]:
+        """Where the tokens were pruned, the text comes with the end."""
+        if content == self._text:
+            return [] if self._shown == content else self._diverged()
+        self.pruned, self._text = not self._text, ""
+        return self._said(content)
+
+    def _diverged(self) -> list[Chunk]:
+        """The client has seen more than the answer is."""
+        return self._end({"type": "error", "errorText": STARTED_AGAIN}, reason="error")
+
+    def _end(self, *chunks: Chunk, reason: str) -> list[Chunk]:
+        if self.finished:
+            return []
+        self.finished = True
+        closed: list[Chunk] = [{"type": "text-end", "id": self._id}] if self._speaking else []
+        closed += [{"type": "finish-step"}] if self._step else []
+        return [*closed, *chunks, {"type": "finish", "finishReason": reason}]
+
+
+def _stage(stage: StageState) -> Chunk:
+    return {"type": "data-stage", "id": stage.name, "data": stage.model_dump(mode="json", exclude_none=True)}
+
+
+def _source(source: Source) -> Chunk:
+    if source.url:
+        return {"type": "source-url", "sourceId": source.id, "url": source.url, "title": source.title}
+    return {"type": "source-document", "sourceId": source.id, "mediaType": "text/plain", "title": source.title}

@@ -1,0 +1,43 @@
+// @langchain/langgraph-sdk: `node langgraph.mjs URL COOKIE`. `stream` says each frame, `hook` the state of useStream.
+import { obey, say } from './dom.mjs'
+
+const [apiUrl, cookie] = process.argv.slice(2)
+const { Client } = await import('@langchain/langgraph-sdk')
+const client = new Client({ apiUrl, defaultHeaders: { cookie } })
+const human = (content) => ({ messages: [{ type: 'human', content }] })
+let hook
+
+async function stream({ thread, text, modes }) {
+  const threadId = thread ?? (await client.threads.create()).thread_id
+  say({ thread: threadId })
+  const onRunCreated = (run) => say({ run: run.run_id })
+  for await (const frame of client.runs.stream(threadId, 'agent', { input: human(text), streamMode: modes, onRunCreated }))
+    say({ frame })
+  say({ ended: true })
+}
+
+async function use() {
+  const { createElement, useEffect } = await import('react')
+  const { createRoot } = await import('react-dom/client')
+  const { useStream } = await import('@langchain/langgraph-sdk/react')
+  function Chat() {
+    hook = useStream({ client, assistantId: 'agent', messagesKey: 'messages', fetchStateHistory: false })
+    useEffect(() => {
+      const messages = hook.messages.map(({ id, type, content }) => ({ id, type, content }))
+      say({ loading: hook.isLoading, messages, error: hook.error ? String(hook.error) : null })
+    })
+    return null
+  }
+  createRoot(document.body).render(createElement(Chat))
+}
+
+await obey({
+  stream,
+  use,
+  submit: ({ text }) => hook.submit(human(text)),
+  stop: () => hook.stop(),
+  cancel: async ({ thread, run }) => {
+    await client.runs.cancel(thread, run, true)
+    say({ state: await client.threads.getState(thread), status: (await client.runs.get(thread, run)).status })
+  },
+})

@@ -1,0 +1,33 @@
+// useChat of @ai-sdk/react: `node use_chat.mjs 6|7 URL COOKIE CHAT`. Says its state after each render.
+import { obey, say } from './dom.mjs'
+
+const [version, url, cookie, id] = process.argv.slice(2)
+const { createElement, useEffect } = await import('react')
+const { createRoot } = await import('react-dom/client')
+const { useChat } = await import(version === '7' ? '@ai-sdk/react' : '@ai-sdk/react-v6')
+const { DefaultChatTransport } = await import(version === '7' ? 'ai-v7' : 'ai-v6')
+
+const headers = { cookie, ...(version === '7' ? { 'x-ai-sdk-version': '7' } : {}) }
+const transport = new DefaultChatTransport({ api: `${url}/api/chat`, headers })
+let chat
+
+function Chat() {
+  chat = useChat({ id, transport })
+  useEffect(() => {
+    const last = chat.messages.at(-1)
+    const parts = last?.role === 'assistant' ? last.parts : []
+    const text = parts.map((part) => (part.type === 'text' ? part.text : '')).join('')
+    const error = chat.error ? String(chat.error.message) : null
+    const roles = chat.messages.map((message) => message.role)
+    say({ status: chat.status, id: last?.id, text, parts, roles, error })
+  })
+  return null
+}
+
+createRoot(document.body).render(createElement(Chat))
+await obey({
+  send: ({ text, ...more }) => chat.sendMessage({ text }, more),
+  resume: () => chat.resumeStream(),
+  regenerate: () => chat.regenerate(),
+  stop: () => chat.stop(),
+})

@@ -1,0 +1,25 @@
+// WorkflowChatTransport of @ai-sdk/workflow: `node workflow.mjs URL COOKIE CHAT`. Says each chunk.
+import { obey, say } from './dom.mjs'
+
+const [url, cookie, chatId] = process.argv.slice(2)
+const { WorkflowChatTransport } = await import('@ai-sdk/workflow/client')
+
+const headers = { cookie, 'content-type': 'application/json', 'x-ai-sdk-version': '7' }
+const transport = new WorkflowChatTransport({
+  api: `${url}/api/chat`,
+  prepareSendMessagesRequest: ({ id, messages }) => ({ body: { id, messages }, headers }),
+  prepareReconnectToStreamRequest: ({ api }) => ({ api, headers }),
+})
+
+async function tell(stream) {
+  for await (const chunk of await stream) say({ chunk })
+  say({ ended: true })
+}
+
+await obey({
+  send: ({ text }) => {
+    const messages = [{ id: crypto.randomUUID(), role: 'user', parts: [{ type: 'text', text }] }]
+    return tell(transport.sendMessages({ chatId, messages, trigger: 'submit-message' }))
+  },
+  join: ({ run, startIndex }) => tell(transport.reconnectToStream({ chatId: run, startIndex })),
+})

@@ -1,0 +1,28 @@
+"""Two replicas for all the clients, and one person's cookie."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.conftest import FreshDatabase
+from tests.support.server import Server, serving
+
+TOKENS = 60
+MODEL = f"scripted?tokens={TOKENS}&delay_ms=20"
+ANSWER = "".join(f"w{n} " for n in range(TOKENS))
+
+
+@pytest.fixture(scope="package")
+def replicas(
+    fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Server, Server]]:
+    folder = tmp_path_factory.mktemp("replicas")
+    with fresh_database() as url, serving(url, folder, MODEL) as one, serving(url, folder, MODEL) as two:
+        yield one, two
+
+
+def cookie_of(url: str) -> str:
+    """A client that is no browser keeps no cookies: it is given one."""
+    with httpx.Client(trust_env=False) as browser:
+        return "; ".join(f"{name}={value}" for name, value in browser.get(f"{url}/sessions").cookies.items())

@@ -1,0 +1,191 @@
+"""Vercel's AI SDK, versions 6 and 7, with useChat and the workflow transport, against real replicas."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.integration.adapters.conftest import ANSWER, MODEL, cookie_of
+from tests.support.node import Said, talking
+from tests.support.proxy import proxying
+from tests.support.server import Server, serving
+
+QUESTION = "What helps?"
+VERSIONS = ["6", "7"]
+
+
+def ready(said: Said) -> bool:
+    return bool(said["status"] == "ready" and said["text"])
+
+
+def writing(said: Said) -> bool:
+    return "w5 " in said.get("text", "")
+
+
+def kinds(said: Said) -> list[str]:
+    return [part["type"] for part in said["parts"]]
+
+
+def stages(said: Said) -> dict[str, str]:
+    return {part["id"]: part["data"]["state"] for part in said["parts"] if part["type"] == "data-stage"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_use_chat_shows_stages_sources_and_the_text(replicas: tuple[Server, Server], version: str) -> None:
+    one, two = replicas
+    cookie, chat = cookie_of(one.url), "a-chat-of-mine"
+    async with talking("use_chat.mjs", version, one.url, cookie, chat) as talk:
+        talk.tell("send", text=QUESTION)
+        end = await talk.until(ready)
+        assert end["text"] == ANSWER
+        assert stages(end) == {"retrieval": "done", "reranking": "done", "generation": "active"}
+        assert kinds(end).count("source-document") == 3
+        assert any(said["text"] not in ("", ANSWER) for said in talk.heard), "it came piece by piece"
+
+        talk.tell("send", text="And then?")
+        again = await talk.until(lambda said: ready(said) and said["id"] != end["id"])
+        assert again["text"] == ANSWER
+        talk.tell("regenerate")
+        other = await talk.until(lambda said: ready(said) and said["id"] not in (end["id"], again["id"]))
+        assert other["roles"] == ["user", "assistant"] * 2
+    async with httpx.AsyncClient(trust_env=False, headers={"cookie": cookie}) as client:
+        [kept] = (await client.get(f"{two.url}/sessions")).json()["sessions"]
+        messages = (await client.get(f"{two.url}/sessions/{kept['session_id']}")).json()["messages"]
+        assert (await client.get(f"{two.url}/api/chat/{chat}/stream")).status_code == 204
+    assert [message["id"] for message in messages if message["role"] == "assistant"] == [end["id"], other["id"]]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_cut_answer_is_resumed_on_another_replica_exactly(
+    replicas: tuple[Server, Server], version: str
+) -> None:
+    one, two = replicas
+    async with (
+        proxying(one.url) as proxy,
+        talking("use_chat.mjs", version, proxy.url, cookie_of(one.url), "cut") as talk,
+    ):
+        talk.tell("send", text=QUESTION)
+        begun = await talk.until(writing)
+        proxy._upstreams = (two.url,)
+        proxy.cut()
+        await talk.until(lambda said: said["status"] == "error")
+        talk.tell("resume")
+        end = await talk.until(ready)
+        assert end["text"] == ANSWER
+        assert end["id"] == begun["id"], "the same message, from the other replica"
+        assert end["roles"] == ["user", "assistant"]
+        assert kinds(end).count("source-document") == 3, "nothing is there twice"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_stopped_answer_ends_for_every_reader_and_is_kept(
+    replicas: tuple[Server, Server], version: str
+) -> None:
+    one, two = replicas
+    cookie = cookie_of(one.url)
+    async with talking("use_chat.mjs", version, one.url, cookie, "stopped") as talk:
+        talk.tell("send", text=QUESTION)
+        await talk.until(writing)
+        async with httpx.AsyncClient(trust_env=False, headers={"cookie": cookie}) as client:
+            stopped = await client.post(f"{two.url}/api/chat/stopped/stop")
+            assert stopped.status_code == 204
+            end = await talk.until(lambda said: said["status"] in ("ready", "error"))
+            [session] = [item["session_id"] for item in (await client.get(f"{two.url}/sessions")).json()["sessions"]]
+            kept = (await client.get(f"{two.url}/sessions/{session}")).json()["messages"][-1]
+        assert (kept["status"], kept["content"]) == ("cancelled", end["text"])
+        assert ANSWER.startswith(end["text"])
+        assert end["text"] != ANSWER
+
+
+@pytest.mark.timeout(150)
+async def test_a_killed_servers_answer_is_taken_over_and_its_text_is_exact(database_url: str, tmp_path: Path) -> None:
+    """The clients read from one that lives: their streams are never cut, and a second attempt begins under them."""
+    lease = {"LEASE_SECONDS": "1.5"}
+    with (
+        serving(database_url, tmp_path, MODEL, WORKER="off") as reading,
+        serving(database_url, tmp_path, MODEL, **lease) as one,
+    ):
+        cookie = cookie_of(reading.url)
+        async with (
+            talking("use_chat.mjs", "6", reading.url, cookie, "killed-6") as six,
+            talking("use_chat.mjs", "7", reading.url, cookie, "killed-7") as seven,
+        ):
+            for talk in (six, seven):  # both are there before either asks
+                await talk.until(lambda said: said["status"] == "ready")
+            for talk in (six, seven):
+                talk.tell("send", text=QUESTION)
+            begun = [await talk.until(writing) for talk in (six, seven)]
+            one.kill()
+            with serving(database_url, tmp_path, MODEL, **lease):
+                ends = [await talk.until(lambda said: ready(said) or said["error"]) for talk in (six, seven)]
+    for end, first in zip(ends, begun, strict=True):
+        assert end["text"] == ANSWER
+        assert end["id"] == first["id"]
+        assert kinds(end).count("text") == 1
+        assert stages(end) == {"retrieval": "done", "reranking": "done", "generation": "active"}
+    shown = [said["text"] for said in seven.heard]
+    assert any(len(later) < len(earlier) for earlier, later in pairwise(shown)), "the first attempt was forgotten"
+
+
+def index(talk: Any) -> list[Any]:
+    return [said["chunk"] for said in talk.heard if "chunk" in said]
+
+
+async def test_the_workflow_transport_goes_on_at_its_chunk(replicas: tuple[Server, Server]) -> None:
+    one, two = replicas
+    cookie, chat = cookie_of(one.url), str(uuid4())
+    async with proxying(one.url) as proxy, talking("workflow.mjs", proxy.url, cookie, chat) as talk:
+        talk.tell("send", text=QUESTION)
+        await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
+        proxy._upstreams = (two.url,)
+        proxy.cut()
+        await talk.until(lambda said: "ended" in said)
+        assert proxy.went_to[two.url]
+        whole = index(talk)
+        assert "".join(chunk.get("delta", "") for chunk in whole) == ANSWER
+        assert [chunk["type"] for chunk in whole].count("finish") == 1
+
+        run = f"{chat}.{whole[0]['messageMetadata']['turn_id']}"
+        for start in (0, 7, len(whole) - 1, -3):
+            talk.heard.clear()
+            talk.tell("join", run=run, startIndex=start)
+            await talk.until(lambda said: "ended" in said)
+            if start >= 0:
+                assert index(talk) == whole[start:], start
+            else:
+                assert [chunk["type"] for chunk in index(talk)][-1] == "finish"
+        async with httpx.AsyncClient(trust_env=False, headers={"cookie": cookie}) as client:
+            reply = await client.get(f"{one.url}/api/chat/{run}/stream?startIndex=-3")
+        assert reply.headers["x-workflow-stream-tail-index"] == str(len(whole) - 1)
+        assert reply.text.count("data: {") == 3
+        assert reply.text.endswith("data: [DONE]\n\n")
+
+
+def test_requests_are_refused_in_the_words_of_our_own(replicas: tuple[Server, Server]) -> None:
+    url = f"{replicas[0].url}/api/chat"
+    text = {"id": "m", "role": "user", "parts": [{"type": "text", "text": QUESTION}]}
+    picture = {"id": "m", "role": "user", "parts": [{"type": "file", "url": "data:"}]}
+    with httpx.Client(trust_env=False) as client:
+        for body, status, reason in (
+            ({"messages": [text]}, 422, "id"),
+            ({"id": "c", "messages": []}, 422, "no message of a user"),
+            ({"id": "c", "messages": [picture]}, 422, "only text"),
+            ({"id": "c", "messages": [text], "trigger": "regenerate-message"}, 409, "last turn"),
+            ({"id": "c", "messages": [text], "command": {"resume": 1}}, 422, "PULSELINE_GRAPH"),
+        ):
+            reply = client.post(url, json=body)
+            assert reply.status_code == status, reply.text
+            assert reason in reply.text
+        assert client.get(f"{url}/nothing/stream").status_code == 204
+        assert client.post(f"{url}/nothing/stop").status_code == 404
+        chat = {"id": str(uuid4()), "messages": [text]}
+        with client.stream("POST", url, json=chat) as first:
+            assert first.headers["x-vercel-ai-ui-message-stream"] == "v1"
+            run = first.headers["x-workflow-run-id"]
+            again = client.post(url, json=chat)
+            assert again.headers["x-workflow-run-id"] == run, "sent twice, it is one turn"
+        stranger = httpx.get(f"{url}/{run}/stream", trust_env=False)
+        assert stranger.status_code == 404

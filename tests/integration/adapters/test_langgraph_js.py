@@ -1,0 +1,72 @@
+"""The published JavaScript client of LangGraph servers, `@langchain/langgraph-sdk`, in Node, against real replicas."""
+
+from collections.abc import Iterable
+
+from tests.integration.adapters.conftest import ANSWER, cookie_of
+from tests.support.node import Said, Talk, talking
+from tests.support.proxy import proxying
+from tests.support.server import Server
+
+QUESTION = "What helps?"
+
+
+def frames(talk: Talk, event: str) -> list[Said]:
+    return [said["frame"] for said in talk.heard if said.get("frame", {}).get("event") == event]
+
+
+def text_of(chunks: Iterable[Said]) -> str:
+    return "".join(chunk["data"][0]["content"] for chunk in chunks)
+
+
+def writing(said: Said) -> bool:
+    frame = said.get("frame", {})
+    return frame.get("event") == "messages" and "w5 " in frame["data"][0]["content"]
+
+
+async def test_a_cut_stream_is_resumed_by_the_client_on_another_replica(replicas: tuple[Server, Server]) -> None:
+    one, two = replicas
+    async with proxying(one.url) as proxy, talking("langgraph.mjs", proxy.url, cookie_of(one.url)) as talk:
+        talk.tell("stream", text=QUESTION, modes=["messages-tuple", "values"])
+        await talk.until(writing)
+        proxy._upstreams = (two.url,)
+        proxy.cut()
+        await talk.until(lambda said: "ended" in said)
+        assert proxy.went_to[two.url], "the cut came in mid-stream"
+        assert text_of(frames(talk, "messages")) == ANSWER
+        assert frames(talk, "values")[-1]["data"]["messages"][-1]["content"] == ANSWER
+        ids = [said["frame"]["id"] for said in talk.heard if "frame" in said]
+        assert len(ids) == len(set(ids)), "no frame came twice"
+        [run] = [said["run"] for said in talk.heard if "run" in said]
+        assert {frame["data"]["run_id"] for frame in frames(talk, "metadata")} == {run}
+
+
+async def test_cancel_keeps_the_partial_answer(replicas: tuple[Server, Server]) -> None:
+    one, _ = replicas
+    async with talking("langgraph.mjs", one.url, cookie_of(one.url)) as talk:
+        talk.tell("stream", text=QUESTION, modes=["messages-tuple"])
+        await talk.until(writing)
+        known = {name: said[name] for said in talk.heard for name in ("thread", "run") if name in said}
+        talk.tell("cancel", **known)
+        after = await talk.until(lambda said: "state" in said)
+        if not any("ended" in said for said in talk.heard):
+            await talk.until(lambda said: "ended" in said)
+    partial = text_of(frames(talk, "messages"))
+    assert after["status"] == "interrupted"
+    assert after["state"]["values"]["messages"][-1]["content"] == partial
+    assert ANSWER.startswith(partial)
+    assert partial != ANSWER
+
+
+async def test_use_stream_writes_the_answer_and_goes_on_in_the_same_thread(replicas: tuple[Server, Server]) -> None:
+    one, _ = replicas
+    async with talking("langgraph.mjs", one.url, cookie_of(one.url)) as talk:
+        talk.tell("use")
+        await talk.until(lambda said: said.get("loading") is False)
+        for turns in (1, 2):
+            talk.tell("submit", text=QUESTION)
+            end = await talk.until(lambda said: not said["loading"] and len(said["messages"]) == 2 * turns)  # noqa: B023
+            assert [message["type"] for message in end["messages"]] == ["human", "ai"] * turns
+            assert end["messages"][-1]["content"] == ANSWER
+            assert end["error"] is None
+        lengths = [len(said["messages"][-1]["content"]) for said in talk.heard if said.get("messages")]
+        assert any(0 < length < len(ANSWER) and length != len(QUESTION) for length in lengths), "it came piece by piece"

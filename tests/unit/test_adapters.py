@@ -1,0 +1,146 @@
+"""The adapters' translators, where a real client cannot be brought to look: attempts that differ, pruned tokens."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from functions.adapters.ai_sdk_frames import STARTED_AGAIN, ChatWire, Chunks
+from functions.adapters.langgraph_frames import Place, Translator
+from functions.adapters.runs import Told
+from functions.frames import encode
+from graph.eventlog import events as e
+from graph.eventlog.events import Event
+from graph.eventlog.hub import Frame
+from graph.eventlog.snapshot import Snapshot
+
+SESSION, TURN = uuid4(), uuid4()
+ID = f"{TURN}:assistant"
+TOLD = Told(SESSION, TURN, 1, "", Snapshot(session_id=SESSION), None, "running")
+
+
+def _started() -> e.StreamEvent:
+    return e.TurnStarted(turn_id=TURN, message="What helps?", request_id="r")
+
+
+def _tokens(*texts: str) -> list[e.StreamEvent]:
+    return [e.Token(content=text) for text in texts]
+
+
+def _again() -> e.StreamEvent:
+    return e.Reset(turn_id=TURN, attempt=2, reason="worker_lost")
+
+
+def _done(text: str) -> e.StreamEvent:
+    return e.Done(turn_id=TURN, message=e.AnswerMessage(id=ID, content=text))
+
+
+def _chunks(*events: e.StreamEvent, resets: bool = False) -> list[dict[str, Any]]:
+    chunks = Chunks(TOLD, resets=resets)
+    return [chunk for seq, event in enumerate(events, 1) for chunk in chunks.feed(seq, event)]
+
+
+def _types(chunks: list[dict[str, Any]]) -> list[str]:
+    return [chunk["type"] for chunk in chunks]
+
+
+def _text(chunks: list[dict[str, Any]]) -> str:
+    """What a client of version 7 has in the end."""
+    text = ""
+    for chunk in chunks:
+        text = "" if chunk["type"] == "reset-step" else text + chunk.get("delta", "")
+    return text
+
+
+def test_version_6_hears_nothing_of_an_attempt_that_says_the_same() -> None:
+    chunks = _chunks(_started(), *_tokens("Iron ", "and "), _again(), *_tokens("Iron and tea."), _done("Iron and tea."))
+    assert [chunk["delta"] for chunk in chunks if "delta" in chunk] == ["Iron ", "and ", "tea."]
+    assert _types(chunks)[-3:] == ["text-end", "finish-step", "finish"]
+
+
+@pytest.mark.parametrize(("second", "end"), [("Coffee.", "Coffee."), ("Iron", "Iron")])
+def test_version_6_is_sent_back_by_an_attempt_that_says_otherwise(second: str, end: str) -> None:
+    """It cannot take words back; a resume reads the message from its start."""
+    chunks = _chunks(_started(), *_tokens("Iron and "), _again(), *_tokens(second), _done(end))
+    assert {"type": "error", "errorText": STARTED_AGAIN} in chunks
+    assert _types(chunks)[-1] == "finish", "without it the workflow transport asks for ever"
+    assert _text(chunks) == "Iron and "
+
+
+def test_version_7_takes_the_words_of_the_first_attempt_back() -> None:
+    events = [_started(), *_tokens("Iron and "), _again(), *_tokens("Coffee."), _done("Coffee.")]
+    chunks = _chunks(*events, resets=True)
+    assert _text(chunks) == "Coffee."
+    assert _types(chunks).count("reset-step") == 1
+    assert _types(chunks).count("text-start") == 2, "its parts went with the step"
+
+
+def test_a_step_that_is_forgotten_tells_its_finished_stages_again() -> None:
+    begun, ended = e.StageStart(turn_id=TURN, stage="plan"), e.StageComplete(turn_id=TURN, stage="plan", duration_ms=1)
+    act = e.StageStart(turn_id=TURN, stage="act")
+    chunks = _chunks(_started(), *_tokens("So "), begun, ended, act, _again(), act, resets=True)
+    stages = [(chunk["id"], chunk["data"]["state"]) for chunk in chunks if chunk["type"] == "data-stage"]
+    assert stages == [("plan", "active"), ("plan", "done"), ("act", "active"), ("plan", "done"), ("act", "active")]
+
+
+def test_where_tokens_were_pruned_the_text_comes_with_the_end() -> None:
+    assert _text(_chunks(_started(), _done("Iron."))) == "Iron."
+    frames = _frames(_started(), _done("Iron."), modes=["messages-tuple"])
+    assert [data[0]["content"] for name, data in frames if name == "messages"] == ["Iron."]
+
+
+def test_an_index_into_pruned_tokens_never_gives_a_wrong_prefix() -> None:
+    events = [_started(), _done("Iron and tea.")]
+    rows = [
+        Event(SESSION, seq, TURN, 1, event.type, event.model_dump_json(exclude={"type"}, exclude_none=True))
+        for seq, event in enumerate(events, 1)
+    ]
+    frames = [Frame(row.seq, row.type == "done", encode(row)) for row in rows]
+    count = len(_chunks(*events))
+    for start in range(count + 5):
+        said = ChatWire(TOLD, start, resets=True).render(frames).decode()
+        assert said.count('"finish"') == 1, "without it the workflow transport asks for ever"
+        assert ("Iron and tea." in said) != (STARTED_AGAIN in said), start
+
+
+def test_a_source_with_an_address_is_a_link_and_one_without_a_document() -> None:
+    sources = [e.Source(id=url or "none", title="T", url=url, score=1, text="t") for url in ("https://a.example", "")]
+    chunks = _chunks(_started(), e.RerankingComplete(turn_id=TURN, sources=sources, duration_ms=1))
+    assert _types(chunks)[-2:] == ["source-url", "source-document"]
+
+
+def test_a_cancel_is_an_abort_and_then_a_finish() -> None:
+    end = e.Cancelled(turn_id=TURN, reason="user_initiated", content="Iron ")
+    assert _types(_chunks(_started(), *_tokens("Iron "), end))[-4:] == ["text-end", "finish-step", "abort", "finish"]
+
+
+def test_an_error_is_told_in_words_for_a_person() -> None:
+    end = e.Error(turn_id=TURN, code="model_timeout", message="Too slow.", retryable=True, content="")
+    assert {"type": "error", "errorText": "Too slow."} in _chunks(_started(), end)
+    assert _frames(_started(), end, modes=["values"])[-1] == (
+        "error",
+        {"error": "model_timeout", "message": "Too slow."},
+    )
+
+
+def _frames(*events: e.StreamEvent, modes: Any) -> list[tuple[str, Any]]:
+    translator = Translator(TOLD, modes)
+    return [frame for seq, event in enumerate(events, 1) for frame in translator.feed(seq, event)]
+
+
+def test_a_langgraph_client_is_told_the_attempt_and_that_the_message_was_removed() -> None:
+    events = [_started(), *_tokens("Iron and "), _again(), *_tokens("Coffee."), _done("Coffee.")]
+    frames = _frames(*events, modes=["messages-tuple", "messages"])
+    assert [data["attempt"] for name, data in frames if name == "metadata"] == [1, 2]
+    messages = [(data[0]["type"], data[0]["content"]) for name, data in frames if name == "messages"]
+    assert messages == [("AIMessageChunk", "Iron and "), ("remove", ""), ("AIMessageChunk", "Coffee.")]
+    partial = [data[0]["content"] for name, data in frames if name == "messages/partial"]
+    assert partial == ["Iron and ", "Coffee."]
+
+
+def test_the_place_after_a_frame_is_its_id() -> None:
+    assert str(Place(7)) == "7"
+    assert str(Place(7, 2)) == "7.2"
+    assert Place.of("7.2") == Place(7, 2) < Place.of("7")  # type: ignore[operator]
+    assert Place.of("-1") == Place.of("") == Place.of(None) == Place(0)
+    assert Place.of("7.") is Place.of("seven") is Place.of("7.2.1") is None
