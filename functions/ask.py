@@ -53,14 +53,15 @@ async def ask(question: str, url: str, session: UUID | None, home: Path) -> int:
         if cookie.is_file():
             client.cookies.set(COOKIE, cookie.read_text().strip())
         conversation = _Conversation(client, session or uuid4(), str(uuid4()))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, conversation.interrupt)
         try:
-            status = await conversation.run(question)
+            await conversation.introduce()
+            if known := client.cookies.get(COOKIE):
+                _keep(cookie, known)
+            return await conversation.run(question)
         except Unreachable as error:
             _note(str(error), "red")
             return FAILED
-        if known := client.cookies.get(COOKIE):
-            _keep(cookie, known)
-    return status
 
 
 def _keep(cookie: Path, value: str) -> None:
@@ -76,9 +77,15 @@ class _Conversation:
         self._cursor, self._turn_id, self._text = 0, "", ""
         self._sources: list[Source] = []
         self._stop_asked = False
+        self._met = False
+
+    async def introduce(self) -> None:
+        """Gets the owner's cookie first: were it lost with the answer to a question, that would be a stranger's."""
+        reply = await self._request("GET", "/sessions")
+        if reply.status_code != 200:
+            raise Unreachable(_detail(reply))
 
     async def run(self, question: str) -> int:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
         await self._start(question)
         if self._stop_asked:
             await self._cancel()
@@ -94,21 +101,35 @@ class _Conversation:
         raise Unreachable("The connection did not come back. The answer is kept; look at the session in the page.")
 
     async def _start(self, question: str) -> None:
-        """The same request_id is sent again when the connection breaks: it is one turn all the same."""
         body = {"message": question, "session_id": str(self._session_id), "request_id": self._request_id}
-        for pause in RECONNECT_SECONDS:
+        reply = await self._request("POST", "/chat/stream", body)
+        if reply.status_code != 202:
+            raise Unreachable(_detail(reply))
+        started = Started.model_validate_json(reply.content)
+        self._turn_id, self._cursor = str(started.turn_id), started.after
+
+    async def _request(self, method: str, path: str, body: dict[str, str] | None = None) -> httpx.Response:
+        """Sent again when the connection breaks, or the server cannot answer just now: with the same request_id it is
+        one turn all the same."""
+        reply: httpx.Response | None = None
+        for pause in (*RECONNECT_SECONDS, None):
             try:
-                reply = await self._client.post("/chat/stream", json=body, headers={"Prefer": "respond-async"})
+                reply = await self._client.request(method, path, json=body, headers={"Prefer": "respond-async"})
             except httpx.ConnectError:
-                raise Unreachable(f"Nothing answers at {self._client.base_url}. Start it with `make run`.") from None
+                if not self._met:
+                    raise Unreachable(
+                        f"Nothing answers at {self._client.base_url}. Start it with `make run`."
+                    ) from None
             except httpx.HTTPError:
+                pass
+            else:
+                self._met = self._met or reply.status_code == 200
+                if not self._met or (reply.status_code < 500 and reply.status_code != 429):
+                    return reply
+            if pause is not None:
                 await asyncio.sleep(pause)
-                continue
-            if reply.status_code != 202:
-                raise Unreachable(_detail(reply))
-            started = Started.model_validate_json(reply.content)
-            self._turn_id, self._cursor = str(started.turn_id), started.after
-            return
+        if reply is not None:
+            raise Unreachable(_detail(reply))
         raise Unreachable(f"{self._client.base_url} does not take the question.")
 
     async def _tail(self) -> StreamEvent | None:
@@ -168,7 +189,7 @@ class _Conversation:
             if number in cited:
                 _note(f"[{number}] {source.title}")
 
-    def _interrupt(self) -> None:
+    def interrupt(self) -> None:
         if self._stop_asked:
             raise KeyboardInterrupt
         self._stop_asked = True

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID, uuid4, uuid5
 
@@ -124,7 +125,9 @@ async def chat(body: StartRequest, owner: Owner, replica: Serving) -> Response:
         reader = replica.hub.reader(watch, turn.first_seq, turn.first_seq - 1, active=True)
         try:
             async with asyncio.timeout(replica.settings.stream_window_seconds):
-                return _answer(turn, await _end(replica, reader, owner))
+                end = await _end(replica, reader, owner)
+                lasted_ms = await _lasted_ms(replica, turn, end) if isinstance(end, Cancelled) else 0
+                return _answer(turn, end, lasted_ms)
         except (TimeoutError, DatabaseUnavailable):
             return _accepted(turn)  # the turn is committed: the client goes on at Location
 
@@ -140,7 +143,14 @@ async def _end(replica: Replica, reader: Reader, owner: str) -> StreamEvent:
             raise TimeoutError
 
 
-def _answer(turn: Turn, end: StreamEvent) -> Response:
+async def _lasted_ms(replica: Replica, turn: Turn, end: Cancelled) -> int:
+    """From the start to the cancel, by the stamps in the log: who cancels knows nothing of the start."""
+    began = (await replica.log.read({turn.session_id: turn.first_seq - 1}, 1))[0].parse()
+    lasted = datetime.fromisoformat(end.timestamp) - datetime.fromisoformat(began.timestamp)
+    return max(0, round(1000 * lasted.total_seconds()))
+
+
+def _answer(turn: Turn, end: StreamEvent, lasted_ms: int) -> Response:
     match end:
         case Done():
             answer = BlockingAnswer(
@@ -153,7 +163,11 @@ def _answer(turn: Turn, end: StreamEvent) -> Response:
         case Cancelled():
             message = AnswerMessage(id=f"{turn.turn_id}:assistant", content=end.content)
             answer = BlockingAnswer(
-                session_id=turn.session_id, turn_id=turn.turn_id, status="cancelled", message=message, duration_ms=0
+                session_id=turn.session_id,
+                turn_id=turn.turn_id,
+                status="cancelled",
+                message=message,
+                duration_ms=lasted_ms,
             )
         case Error():
             return problem(STATUSES.get(end.code, 500), end.code, end.message, _headers(turn))

@@ -1,5 +1,6 @@
 """The command line as a person meets it: real processes, real signals, sentences instead of tracebacks."""
 
+import asyncio
 import http.server
 import os
 import signal
@@ -9,8 +10,10 @@ import threading
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
+from tests.support.lossy import losing
 from tests.support.server import serving
 
 COMMAND = [sys.executable, "-m", "functions"]
@@ -78,6 +81,21 @@ def test_ask_prints_the_answer_and_goes_on_with_its_session(database_url: str, t
         )
         assert stranger.returncode == 1
         assert "no such session" in stranger.stderr
+
+
+async def test_ask_repeats_a_question_whose_answer_was_lost_and_it_is_one_turn(
+    database_url: str, tmp_path: Path
+) -> None:
+    """The server takes the question and its answer does not come through; then nobody listens; then it is lost again.
+    Whoever asks for the first time has no cookie yet."""
+    home = str(tmp_path / "mine")
+    with serving(database_url, tmp_path, "scripted?tokens=20&delay_ms=1") as server:
+        async with losing(server.url, losses=2, away_seconds=0.4) as network:
+            asked = await asyncio.to_thread(run, "ask", "What helps?", "--url", network.url, PULSELINE_HOME=home)
+        assert (asked.returncode, network.lost) == (0, 2), asked.stderr
+        assert asked.stdout.split()[:2] == ["w0", "w1"]
+        with psycopg.connect(database_url) as connection:
+            assert connection.execute("select count(*) from turns").fetchone() == (1,)
 
 
 def test_ctrl_c_in_ask_stops_the_answer_and_keeps_it(database_url: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -221,6 +222,23 @@ async def test_a_blocking_chat_gives_the_whole_answer(server: Server, person: Pe
     frames = await person.read(server.url, answer["session_id"])
     assert answer["status"] == "done"
     assert answer["message"]["content"] == text_of(frames)
+
+
+async def test_a_blocking_chat_that_is_cancelled_gives_the_text_so_far_and_how_long_it_took(
+    server: Server, person: Person
+) -> None:
+    began = time.monotonic()
+    body = {"message": "Hello?", "session_id": str(uuid4()), "request_id": "same"}
+    started = await person.start(server.url, **body)
+    blocking = asyncio.create_task(person.client.post(f"{server.url}/chat", json=body))
+    async with person.watch(server.url, started["session_id"], after=0) as watching:
+        await watching.until("token", count=3)
+        await person.cancel(server.url, started["session_id"])
+        frames = await watching.rest()
+    answer = (await blocking).json()
+    took_ms = 1000 * (time.monotonic() - began)
+    assert (answer["status"], answer["message"]["content"]) == ("cancelled", text_of(frames))
+    assert 0 < answer["duration_ms"] < took_ms
 
 
 async def test_a_stranger_finds_nothing_and_a_forged_cookie_is_a_stranger(server: Server, person: Person) -> None:
