@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Response, expect
 
 from tests.conftest import FreshDatabase
 from tests.e2e.conftest import Serve
@@ -16,6 +16,7 @@ INLINE_SCRIPT = """() => {
   script.textContent = 'document.title = "taken over"'
   document.head.append(script)
 }"""
+HASHED = re.compile(r"/assets/\w+-[\w-]{8}\.\w+$")
 SILENT = "scripted?tokens=5&delay_ms=5000"
 
 
@@ -49,6 +50,23 @@ async def test_a_strangers_conversation_is_not_shown(server: Server, visitor: Vi
     await expect(tab.by("error")).to_contain_text("not here")
     await expect(tab.page.get_by_text("Mine alone")).to_have_count(0)
     await expect(tab.by("composer")).to_have_count(0)
+
+
+async def test_the_page_loads_nothing_but_its_own_hashed_assets(server: Server, visitor: Visitor) -> None:
+    tab = await visitor.open("about:blank")
+    answered: list[Response] = []
+    tab.page.on("response", lambda response: answered.append(response))
+    await tab.page.goto(server.url)
+    await expect(tab.by("example").first).to_be_visible()
+    assert {response.url.startswith(f"{server.url}/") for response in answered} == {True}
+    assets = [response for response in answered if "/assets/" in response.url]
+    assert {response.url.rpartition(".")[2] for response in assets} >= {"js", "css"}
+    for response in assets:
+        assert HASHED.search(response.url), response.url
+        assert "immutable" in response.headers["cache-control"]
+    [document] = [response for response in answered if response.url == f"{server.url}/"]
+    policy = dict(rule.strip().split(" ", 1) for rule in document.headers["content-security-policy"].split(";"))
+    assert (policy["default-src"], policy["script-src"], policy["connect-src"]) == ("'none'", "'self'", "'self'")
 
 
 async def test_the_policy_refuses_scripts_that_are_not_the_pages_own(server: Server, visitor: Visitor) -> None:
