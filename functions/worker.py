@@ -10,8 +10,10 @@ from uuid import UUID
 
 import psycopg
 
+from functions import logs
 from functions.leases import Leases
 from functions.replica import Replica
+from graph import measures
 from graph.any_graph import AnyGraph, load
 from graph.builder import build_graph, open_parts
 from graph.deadlines import Deadlines
@@ -153,11 +155,14 @@ class Worker:
         self.leases.take(turn, task, asked)
 
     async def _run(self, turn: HeldTurn, claim: Claim) -> None:
+        logs.speak_of(turn.session_id, turn.turn_id, turn.attempt)
+        logger.info("turn claimed")
         try:
             await self._turns.run(turn, claim)
         except Exception:
             logger.exception("a turn was left to its lease", extra={"turn_id": str(turn.turn_id)})
         finally:
+            logger.info("turn left")
             self._forget(turn)
 
     def _forget(self, turn: HeldTurn) -> None:
@@ -217,5 +222,6 @@ async def _work(replica: Replica, serve: Callable[[EventLogSaver], Served]) -> A
             lease_seconds=settings.lease_seconds,
             max_turns=settings.max_turns,
         )
+        measures.RUNNING.set_function(lambda: worker.running)
         async with worker.working():
             yield worker
