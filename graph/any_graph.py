@@ -76,7 +76,7 @@ class AnyGraph:
         started = {start.turn_id: start for start in starts if isinstance(start, e.TurnStarted)}
         mine = started[turn_id]
         if mine.command is not None:
-            return _answers(mine.command.resume, state), known[-1].id or "" if known else ""
+            return _answers(mine.command.resume, _asked(events), state), known[-1].id or "" if known else ""
         resumes = {turn for turn, event in started.items() if event.command is not None}
         earlier = [message for message in fold(turn_id, events).messages if message.turn_id != turn_id]
         question = HumanMessage(mine.message, id=f"{turn_id}:user")
@@ -125,14 +125,21 @@ def _interrupts(state: StateSnapshot) -> list[e.Interrupt]:
     return asked or ([e.Interrupt(id="")] if state.next else [])
 
 
-def _answers(resume: Any, state: StateSnapshot | None) -> Command[Any] | None:
-    """By the interrupt's id, so that a later attempt at this turn never answers the graph's next question with it: what
-    is no longer pending has been answered, and the graph just goes on."""
-    pending = [i.id for task in state.tasks for i in task.interrupts] if state is not None else []
-    by_id = resume if isinstance(resume, dict) and resume and resume.keys() <= set(pending) else None
-    if by_id is None and len(pending) == 1:
-        by_id = {pending[0]: resume}
-    return Command(resume=by_id) if by_id else None
+def _asked(events: Sequence[Event]) -> list[str]:
+    """What the turn before waited for: by the log, which an earlier attempt at this turn did not change."""
+    ends = [event.parse() for event in events if event.type == "done"]
+    last = ends[-1] if ends else None
+    return [question.id for question in last.interrupted or []] if isinstance(last, e.Done) else []
+
+
+def _answers(resume: Any, asked: Sequence[str], state: StateSnapshot | None) -> Command[Any] | None:
+    """To those of the questions that were asked which still wait. An earlier attempt may have given the answer already,
+    and the graph may have asked the next question since, which is not for this answer: then the graph just goes on."""
+    given = resume if isinstance(resume, dict) and resume and resume.keys() <= set(asked) else None
+    by_id = given or (dict.fromkeys(asked, resume) if len(asked) == 1 else {})
+    pending = {i.id for task in state.tasks for i in task.interrupts} if state is not None else set()
+    waiting = {question: answer for question, answer in by_id.items() if question in pending}
+    return Command(resume=waiting) if waiting else None
 
 
 def _after(messages: Sequence[BaseMessage], note: str) -> list[AIMessage]:

@@ -167,14 +167,14 @@ async def test_a_killed_workers_graph_goes_on_and_its_text_is_exact(
         assert content(frames[-1]) == SLOW
         again = [frame.data["stage"] for frame in frames if frame.type == "stage_start" and frame.seq > reset.seq]
         assert again == ["second"], "what was finished is not done again"
+        assert sum(frame.type == "reset" for frame in frames) == 1, "its words were said with the new attempt's first"
         [custom] = [frame.data["value"] for frame in frames if frame.type == "custom"]
         assert custom == {"topic": "iron", "odd": [1, 2], "3": None}
 
 
-async def test_an_answer_is_given_once_though_its_worker_dies_after_it(
+async def test_an_answer_reaches_its_question_though_its_worker_dies_after_it(
     database_url: str, tmp_path: Path, person: Person
 ) -> None:
-    """LangGraph alone would answer the graph's second question with it too."""
     settings = {"GRAPH": "tests.support.graphs:questions", "LEASE_SECONDS": "1.5"}
     with serving(database_url, tmp_path, **settings) as one, serving(database_url, tmp_path, **settings) as two:
         assert (await asked(person, one, "Hello"))[-1].data["interrupted"][0]["value"] == "Who are you?"

@@ -3,9 +3,11 @@ from uuid import uuid4
 
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
 
-from graph.any_graph import Translator, history, load, plain
-from graph.eventlog.events import Interrupt, NewEvent
+from graph.any_graph import AnyGraph, Translator, history, load, plain
+from graph.eventlog.events import AnswerMessage, Done, Event, Interrupt, NewEvent, Resume, TurnStarted
 from graph.eventlog.snapshot import Message
 
 TURN, NEXT = uuid4(), uuid4()
@@ -119,6 +121,41 @@ def test_a_turn_and_the_answer_to_its_interrupt_are_one() -> None:
     ]
     assert history(known, said, {NEXT}) == known
     assert _told(history(known, said, set()))[:2] == [("human", "Warm?"), ("ai", "Let me see.")], "another question"
+
+
+async def test_an_answer_is_for_the_question_that_was_asked_and_for_no_later_one() -> None:
+    """The worker died when the graph had taken the answer and asked again: LangGraph would take it for that one too."""
+    graph = AnyGraph(load("tests.support.graphs:questions"), InMemorySaver())  # type: ignore[arg-type]
+    config: RunnableConfig = {"configurable": {"thread_id": "1"}}
+
+    async def asked() -> Interrupt:
+        state = await graph.graph.aget_state(config)
+        return Interrupt(id=state.tasks[0].interrupts[0].id, value=state.tasks[0].interrupts[0].value)
+
+    async def run(graph_input: Any) -> Interrupt:
+        async for _ in graph.stream(graph_input, config):
+            pass
+        return await asked()
+
+    first = await run({"messages": [HumanMessage("Hello", id=f"{TURN}:user")]})
+    answer = AnswerMessage(id="", content="")
+    events: list[TurnStarted | Done] = [
+        TurnStarted(turn_id=TURN, message="Hello", request_id="1"),
+        Done(turn_id=TURN, message=answer, interrupted=[first]),
+        TurnStarted(turn_id=NEXT, message="Ann", request_id="2", command=Resume(resume="Ann")),
+    ]
+    log = [
+        Event(TURN, seq, event.turn_id, 1, event.type, event.model_dump_json(exclude={"type"}))
+        for seq, event in enumerate(events, 1)
+    ]
+
+    async def entered() -> Any:
+        return graph.enter(NEXT, log, await graph.graph.aget_state(config))[0]
+
+    second = await run(await entered())
+    assert second.value == {"how old": "Ann"}
+    assert await entered() is None
+    assert await run(None) == second, "it asks again, and has taken nothing for an answer"
 
 
 def test_a_replaced_turn_is_left_out() -> None:
