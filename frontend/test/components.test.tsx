@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { act, cleanup, fireEvent, render, renderHook, screen } from '@testing-library/react'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -224,6 +224,14 @@ describe('an answer', () => {
     expect(screen.getAllByRole('button', { name: /again/i }).length).toBe(1)
   })
 
+  test('that failed in mid-sentence keeps its words and sources, and says that it was interrupted', () => {
+    const chosen: StreamEvent = { type: 'reranking_complete', sources: [source], duration_ms: 40, ...of }
+    show(started, routed, chosen, token, { ...failed, content: 'Iron is' })
+    expect(screen.getByTestId('answer-text').textContent).toBe('Iron is')
+    expect(screen.getByText(texts.answer.interrupted)).toBeTruthy()
+    expect(screen.getByTestId('source-1')).toBeTruthy()
+  })
+
   test('that failed says why, and offers another try when there is a point in it', () => {
     show(started, routed, failed)
     expect(screen.getByTestId('error').textContent).toContain('The model is away.')
@@ -264,4 +272,14 @@ describe('an answer', () => {
     expect(numbers.length).toBeGreaterThan(4)
     expect(texts.emergency.numbers.map(({ number }) => number)).toEqual(expect.arrayContaining(numbers))
   })
+})
+
+test('every word that the page shows stands in texts.ts', () => {
+  const folder = join(import.meta.dirname, '../src/components')
+  const spoken = readdirSync(folder).flatMap((file) => {
+    const code = readFileSync(join(folder, file), 'utf8').replaceAll(/^\s*(\/\/|\/?\*).*$/gm, '')
+    const written = code.matchAll(/(?<!=)>\s*([A-Za-z][^<>{}=;]*)<\/|(?:title|label|placeholder|alt)="([^"]+)"/g)
+    return Array.from(written, ([match]) => `${file}: ${match}`)
+  })
+  expect(spoken).toEqual([])
 })
