@@ -42,8 +42,9 @@ class _Unheard(logging.Handler):
         self.told: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "never retrieved" in record.getMessage():
-            self.told.append(record.getMessage())
+        told = record.getMessage()
+        if "never retrieved" in told and "async_generator_athrow" not in told:  # a loop that ends closes what is left
+            self.told.append(told)
 
 
 @pytest.fixture(autouse=True)

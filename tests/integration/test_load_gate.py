@@ -46,7 +46,7 @@ def test_an_impossible_limit_exits_1_also_with_workers(tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 def test_a_server_that_drops_one_event_in_a_thousand_is_caught(tmp_path: Path, database_url: str) -> None:
     settings = {"DATABASE_URL": database_url, "PULSELINE_MODEL": "scripted?tokens=150&delay_ms=12&stamp=1"}
-    server = Served("lossy", tmp_path, ("-m", "tests.support.lossy", "serve"), settings)
+    server = Served("dropping", tmp_path, ("-m", "tests.support.dropping", "serve"), settings)
     try:
         server.ready()
         status, found = _load(tmp_path, SOUND, "--host", server.url, "--users", "30", "--seconds", "5")
