@@ -53,6 +53,9 @@ compare: $(DEV) $(PAGE) ## Measure what durability costs beside streaming that k
 eval: $(DEV) ## Measure retrieval, abstention and the safety gate, with MedQuAD when ../shared has it
 	@$(BIN)/python -m tests.evaluation
 
+faults: $(DEV) ## Kill, freeze, cut and restart what answers 24 people, and check what they got; FAULTS='--seed 7'
+	@$(BIN)/python -m tests.faults.campaign $(FAULTS)
+
 prove: $(DEV) $(PAGE) ## Build the image, run what needs it and write docs/proof.md; as root, on Debian
 	@infra/prove.sh
 
@@ -69,7 +72,7 @@ sbom: $(DEV) $(MODULES) ## Write bills of materials (CycloneDX) into .cache/sbom
 clean: ## Remove what was made; the conversations in .pulseline stay
 	rm -rf .venv .cache frontend/node_modules tests/clients/node_modules frontend/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: audit sbom help env run test check bench load compare eval page prove clean
+.PHONY: audit sbom help env run test check bench load compare eval faults page prove clean
 
 # An environment does not survive that its folder is moved or its Python removed.
 MADE := .venv/.made-here

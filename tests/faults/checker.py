@@ -55,6 +55,9 @@ class Tables(NamedTuple):
     turns: dict[str, list[TurnRow]]
     spoken: dict[str, list[tuple[str, str]]]
 
+    def of(self, turn: TurnRow) -> list[Row]:
+        return [row for row in self.rows[turn.session_id] if row.turn_id == turn.turn_id]
+
 
 async def read_tables(url: str) -> Tables:
     async with await AsyncConnection.connect(url) as connection:
@@ -87,6 +90,10 @@ def violations(tables: Tables, crowd: Crowd, answer: str) -> list[str]:
         found += [f"{session}: {fault}" for fault in wrong]
     for asked in crowd.asked:
         found += [f"{asked.session_id}: {fault}" for fault in _asked(asked, tables)]
+    asked_to_stop = {turn_id for _, turn_id, _, _ in crowd.cancels}
+    for turn in (turn for turns in tables.turns.values() for turn in turns):
+        if turn.status == "cancelled" and turn.turn_id not in asked_to_stop:
+            found.append(f"{turn.session_id}: nobody cancelled {turn.turn_id}")
     for session_id, turn_id, status, seq in crowd.cancels:
         turn = next(turn for turn in tables.turns[session_id] if turn.turn_id == turn_id)
         if (turn.status, turn.last_seq) != (status, seq):
@@ -120,6 +127,8 @@ def _turn(turn: TurnRow, rows: Sequence[Row], answer: str) -> list[str]:
     said = _said(mine)
     if said != mine[-1].content:
         wrong.append(f"{turn.turn_id}: its tokens {said[-40:]!r} are not its answer {mine[-1].content[-40:]!r}")
+    if mine[-1].type == "error" and not _lost(mine[-1]):
+        wrong.append(f"{turn.turn_id}: no fault may end a turn so: {mine[-1].data}")
     if not answer.startswith(said) or (turn.status == "done" and said != answer):
         wrong.append(f"{turn.turn_id}: {said!r} is not what the model said")
     return wrong + _attempts(turn, mine)
@@ -138,10 +147,16 @@ def _attempts(turn: TurnRow, rows: Sequence[Row]) -> list[str]:
         right = row.attempt > earlier.attempt if others_end or row.type == "reset" else row.attempt == earlier.attempt
         if not right and not (earlier.attempt == 0 and row.attempt == 1):
             wrong.append(f"{turn.turn_id}: attempt {row.attempt} wrote {row.type} after attempt {earlier.attempt}")
-    by_others = rows[-1].type == "cancelled" or _lost(rows[-1])
-    if turn.attempt - turn.handed_back - by_others > MAX_ATTEMPTS:
-        wrong.append(f"{turn.turn_id}: {turn.attempt} attempts, {turn.handed_back} handed back")
+    spent = attempts_spent(turn, rows)
+    if spent > MAX_ATTEMPTS or (_lost(rows[-1]) and spent < MAX_ATTEMPTS):
+        wrong.append(f"{turn.turn_id}: {turn.attempt} attempts, {turn.handed_back} handed back, then {rows[-1].type}")
     return wrong
+
+
+def attempts_spent(turn: TurnRow, rows: Sequence[Row]) -> int:
+    """Without those handed back, and without the attempt that an end by somebody else is counted as."""
+    by_others = bool(rows) and (rows[-1].type == "cancelled" or _lost(rows[-1]))
+    return turn.attempt - turn.handed_back - by_others
 
 
 def _lost(row: Row) -> bool:

@@ -93,7 +93,10 @@ class Crowd:
     async def cancel(self, session_id: str) -> None:
         """Its turn, by two requests at once."""
         asked = next(asked for asked in reversed(self.asked) if asked.session_id == session_id)
-        await asyncio.gather(*(self._people[session_id].cancel(asked) for _ in range(2)))
+        person = self._people[session_id]
+        both = [asyncio.create_task(person.cancel(asked)) for _ in range(2)]
+        person.cancelling += both  # nobody leaves before his cancel is answered
+        await asyncio.gather(*both)
 
     @asynccontextmanager
     async def _person(self, number: int) -> AsyncIterator["_Person"]:
@@ -101,6 +104,7 @@ class Crowd:
             self._people[person.session_id] = person
             try:
                 yield person
+                await asyncio.gather(*person.cancelling)
                 self.snapshots[person.session_id] = await person.snapshot()
             finally:
                 del self._people[person.session_id]
@@ -115,6 +119,7 @@ class _Person:
         self._way = number
         self._client = httpx.AsyncClient(timeout=httpx.Timeout(REQUEST_SECONDS, read=SILENCE_SECONDS), trust_env=False)
         self.session_id = str(uuid4())
+        self.cancelling: list[asyncio.Task[None]] = []
         self._last: Asked | None = None
         self._count = 0
 

@@ -23,6 +23,8 @@ DECK = {
     "cancel": 5,
     "the same start at once": 3,
 }
+ROLLING_RESTART = "rolling restart"  # comes first, before any turn has met a fault
+KINDS = (ROLLING_RESTART, *DECK)
 AWAY_SECONDS = (0.1, 1.5)
 STALL_SECONDS = (0.5, 4.0)
 
@@ -43,6 +45,9 @@ class Fault:
         return self.way is None or got is None or got.way == self.way
 
 
+Happened = Callable[[Fault], None]
+
+
 @dataclass
 class Schedule:
     """`lease_seconds` sets how long a member is frozen or cut off: now shorter, now longer than a lease."""
@@ -51,6 +56,7 @@ class Schedule:
     crowd: Crowd
     seed: int
     lease_seconds: float
+    happened: Happened = lambda fault: None
     faults: list[Fault] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -72,9 +78,18 @@ class Schedule:
             "the same start at once": self._start_twice,
         }
 
+    async def rolling_restart(self) -> None:
+        """Every member once while turns are running, the next when the last is back."""
+        for member in self.fleet.members:
+            while self.crowd.pick(self._dice) is None:  # noqa: ASYNC110 nobody tells when
+                await asyncio.sleep(0.05)
+            fault = Fault(ROLLING_RESTART, time.monotonic())
+            member.busy = True
+            await self._stopped_and_back(member, fault)
+
     async def run(self, count: int, seconds: float) -> None:
-        """Returns when all faults have happened and everything is whole again."""
-        deck: list[str] = []
+        """Returns when all faults have happened and everything is whole again. The first deck has each kind once."""
+        deck = self._dice.sample(list(DECK), len(DECK))
         for _ in range(count):
             if not deck:
                 deck = [kind for kind, times in DECK.items() for _ in range(times)]
@@ -99,6 +114,7 @@ class Schedule:
     def _happens(self, fault: Fault) -> None:
         fault.at = time.monotonic()
         self.faults.append(fault)
+        self.happened(fault)
 
     async def _free_member(self, dice: random.Random) -> Member:
         """Waits until one may be taken; one replica always stays, as behind any load balancer."""
@@ -128,7 +144,9 @@ class Schedule:
         member.busy = False
 
     async def _terminate(self, fault: Fault, dice: random.Random) -> None:
-        member = await self._free_member(dice)
+        await self._stopped_and_back(await self._free_member(dice), fault)
+
+    async def _stopped_and_back(self, member: Member, fault: Fault) -> None:
         fault.note = member.name
         self._happens(fault)
         status = await member.stop()
