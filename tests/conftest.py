@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import os
 import shutil
 import time
@@ -34,27 +33,6 @@ def no_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         with suppress(FileNotFoundError):  # another run's, just going
             if run in Path(owner.read_text()).parents and not Cluster(owner.parent).alive():
                 shutil.rmtree(owner.parent)
-
-
-class _Unheard(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.told: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        told = record.getMessage()
-        if "never retrieved" in told and "async_generator_athrow" not in told:  # a loop that ends closes what is left
-            self.told.append(told)
-
-
-@pytest.fixture(autouse=True)
-def no_failure_unheard() -> Iterator[None]:
-    """A task or a future that fails without anybody ever asking is an error of the test that it happens in."""
-    unheard = _Unheard()
-    logging.getLogger("asyncio").addHandler(unheard)
-    yield
-    logging.getLogger("asyncio").removeHandler(unheard)
-    assert not unheard.told
 
 
 @pytest.fixture(scope="session")
