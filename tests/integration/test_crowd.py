@@ -36,7 +36,8 @@ async def crowd_resumes(person: Person, worker: Server, tail: Server, database_u
             await watching.until("token", "done")
             if watching.frames[-1].type == "done":
                 break
-        seen = watching.frames[-1].seq
+        last = watching.frames[-1]
+        seen = last.seq - (last.type == "done")  # whoever has the end does not come back
     cookie = f"pulseline_owner={person.client.cookies['pulseline_owner']}"
     cursors = [chance.randint(0, seen) for _ in range(CROWD)]
     path = f"/chat/stream/{session_id}"
