@@ -171,10 +171,13 @@ def test_serve_ends_on_ctrl_c_with_what_it_started(tmp_path: Path) -> None:
         [*COMMAND, "serve", "--port", "0"], env={**clean, **home}, stderr=subprocess.PIPE, text=True
     )
     assert server.stderr is not None
+    said = []
     for line in server.stderr:
+        said.append(line)
         if "answers at" in line:
             break
-    assert run("postgres", "url", **home).returncode == 0
+    shown = run("postgres", "url", **home)
+    assert shown.returncode == 0, (shown.stderr, said)
     server.send_signal(signal.SIGINT)
     server.communicate(timeout=30)
     assert server.returncode == 0
