@@ -37,12 +37,13 @@ class Frame(NamedTuple):
 
 class Watch:
     """What the hub keeps for one session while it has readers. `head` is the newest seq in order, None before the first
-    read; the ring holds the frames up to `head`, without a hole."""
+    read; `grown`: the log may have grown before that. The ring holds the frames up to `head`, without a hole."""
 
     def __init__(self, session_id: UUID) -> None:
         self.session_id = session_id
         self.readers = 0
         self.head: int | None = None
+        self.grown = False
         self.floor = 0  # the ring holds every frame with floor < seq ≤ head
         self.ring: deque[Frame] = deque()
         self.active = True
@@ -160,6 +161,9 @@ class Hub:
     def reader(self, watch: Watch, head: int, cursor: int, *, active: bool) -> Reader:
         """A reader from `cursor`; `head` is the session's newest seq, read after the watch was registered."""
         watch.begin(head, active)
+        if watch.grown:
+            watch.grown = False
+            self.hint([watch.session_id])
         return Reader(self, watch, cursor)
 
     def publish(self, events: Iterable[Event]) -> None:
@@ -218,7 +222,10 @@ class Hub:
     def _offer(self, watch: Watch, event: Event, *, own: bool = False) -> None:
         """Pushes the event if it is the next one; else the table is asked. What was read from the table is in order,
         and may jump only where pruned tokens were (law 9)."""
-        if watch.head is None or event.seq <= watch.head:
+        if watch.head is None:
+            watch.grown = True
+            return
+        if event.seq <= watch.head:
             return
         if own and event.seq != watch.head + 1:
             self.hint([watch.session_id])
@@ -261,6 +268,7 @@ class Hub:
         due = {}
         for session_id, watch in self._watches.items():
             if watch.head is None:
+                watch.grown = watch.grown or session_id in hinted
                 watch.next_poll = now + self.poll_seconds
             elif session_id in hinted or watch.next_poll <= now:
                 watch.next_poll = now + (self.poll_seconds if watch.active else IDLE_POLL_SECONDS)

@@ -10,8 +10,8 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg import AsyncConnection
 
 from tests.faults.people import Asked, Crowd
+from tests.support.checker import ENDS, content_of
 
-ENDS = ("done", "cancelled", "error")
 SAID_ONCE = ("turn_started", "routed", "retrieval_complete", "reranking_complete", *ENDS)
 MAX_ATTEMPTS = 3
 
@@ -32,9 +32,7 @@ class Row(NamedTuple):
 
     @property
     def content(self) -> str:
-        """A token's words, or the answer that an end carries."""
-        data = json.loads(self.data)
-        return str(data["message"]["content"] if self.type == "done" else data["content"])
+        return content_of(self.type, self.data)
 
 
 class TurnRow(NamedTuple):

@@ -7,7 +7,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from graph.eventlog.log import Candidate
 from tests.support.client import Person, check_whole_turn
 from tests.support.crowd import frames_of_table, read_to_the_end
 from tests.support.turns import done, held, open_writer, token
+from tests.support.waiting import until
 
 READERS = 60
 AT_ONCE_SECONDS = 1.0
@@ -55,13 +56,6 @@ async def served(database_url: str, opener: OpenWorker | None = open_worker) -> 
     finally:
         server.should_exit = True
         await serving
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.005)
 
 
 def alive() -> int:

@@ -14,6 +14,7 @@ from graph.eventlog.hub import RING_MAX_FRAMES, TAKEN_MAX_BYTES, Frame, Hub
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import HeldTurn, Writer
 from tests.support.turns import all_events, done, holding, open_writer, token
+from tests.support.waiting import until
 
 TOKENS = 400
 
@@ -204,3 +205,25 @@ async def test_a_push_wakes_a_reader_whatever_it_was_doing_just_then(log: Sessio
                     await asyncio.sleep(0)
                 hub.publish([Event(turn.session_id, seq, turn.turn_id, 1, "token", "{}")])
                 assert [frame.seq for frame in await asyncio.wait_for(reading, 5)] == [seq]
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["same process", "another replica"])
+async def test_what_is_committed_while_a_reader_looks_where_the_log_stands_needs_no_poll(
+    database_url: str, log: Sessions, own: bool
+) -> None:
+    """Register, then read: what comes in between is kept in mind, although the hub does not know yet from where on."""
+    turn = await holding(log)
+    async with (
+        open_hub(log, poll_seconds=3600) as hub,
+        open_writer(database_url, hub.publish if own else lambda events: None) as writer,
+    ):
+        with hub.watch(turn.session_id) as watch:
+            gate = await log.gate(turn.session_id, "anonymous:tester")
+            await writer.append(turn, token("Iron"))
+            await writer.flush(turn)
+            if not own:
+                hub.hint([turn.session_id])
+            await until(lambda: not hub._hinted and watch.next_poll)
+            reader = hub.reader(watch, gate.last_seq, gate.last_seq, active=True)
+            frames = await asyncio.wait_for(reader.next(3600), 5)
+    assert [frame.seq for frame in frames] == [gate.last_seq + 1]

@@ -1,7 +1,7 @@
 """What one owner, or everybody together, may ask at once: refused with 429, told when to come back, and let in then."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from functions import body_limit
 from functions.limits import Limits, RateLimited
 from tests.support.app import calling, composed
+from tests.support.waiting import until
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -105,12 +106,6 @@ async def test_open_tails_are_counted_and_freed(database_url: str, setting: dict
         assert [reply.status_code for reply in await asyncio.gather(*watching)] == [200, 200]
         assert limits.tails == 0
         assert (await one.get(path)).status_code == 200
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def test_a_tail_that_is_refused_or_fails_is_not_counted(database_url: str) -> None:

@@ -1,8 +1,7 @@
 """What a person writes is nowhere but in its owner's responses and rows, and after an erasure nowhere at all."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +14,10 @@ from tests.support.client import Person
 from tests.support.collector import Collector, collecting
 from tests.support.dump import dump, holding
 from tests.support.server import Server, serving
+from tests.support.waiting import until
 
 CANARY = "canary7f3a9c zebrafish"
 OTHER = "otherbird51d0"
-WAIT_SECONDS = 20.0
 
 
 class Observed(NamedTuple):
@@ -43,15 +42,6 @@ def observed(fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFac
 async def person() -> AsyncIterator[Person]:
     async with Person() as someone:
         yield someone
-
-
-async def until(holds: Callable[[], bool], what: str) -> None:
-    try:
-        async with asyncio.timeout(WAIT_SECONDS):
-            while not holds():  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(what)
 
 
 async def _asked(person: Person, url: str, message: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,14 +16,7 @@ from graph.eventlog import wakeups as wakeups_module
 from graph.eventlog.log import Candidate
 from graph.eventlog.wakeups import Wakeups
 from tests.support.turns import OWNER, held, open_writer, started, token
-
-
-async def until(happened: Callable[[], object], seconds: float = 15) -> None:
-    async with asyncio.timeout(seconds):
-        while True:
-            if happened():
-                return
-            await asyncio.sleep(0.005)
+from tests.support.waiting import until
 
 
 @pytest.fixture

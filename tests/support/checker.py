@@ -24,9 +24,13 @@ class Row(NamedTuple):
 
     @property
     def content(self) -> str:
-        """A token's words, or the answer that an end carries."""
-        data = json.loads(self.data)
-        return str(data["message"]["content"] if self.type == "done" else data["content"])
+        return content_of(self.type, self.data)
+
+
+def content_of(kind: str, data: str) -> str:
+    """A token's words, or the answer that an end carries."""
+    told = json.loads(data)
+    return str(told["message"]["content"] if kind == "done" else told["content"])
 
 
 class TurnRow(NamedTuple):

@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 from psycopg import AsyncConnection
 
 from graph.eventlog.events import Event, NewEvent
-from graph.eventlog.hub import Frame
 from graph.eventlog.log import Candidate, Log
 from graph.eventlog.writer import HeldTurn, Writer
 
@@ -61,7 +60,3 @@ async def open_writer(database_url: str, on_committed: Any = lambda events: None
 
     async with Writer(connect, on_committed) as writer:
         yield writer
-
-
-def frame_text(frames: list[Frame]) -> str:
-    return b"".join(frame.data for frame in frames).decode()
