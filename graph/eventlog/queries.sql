@@ -83,7 +83,9 @@ select c.attempt, c.first_seq, coalesce((select seq from r), last.seq) + 1 as ne
   from c, last;
 
 -- name: append
--- GROUP COMMIT of all turns of the process: one INSERT, fenced by the join on attempt and status, locks in key order.
+-- GROUP COMMIT of all turns of the process: one INSERT, fenced by attempt and status, locks in key order. Each turn is
+-- looked up by its key: a join would be planned over all running turns, and on tables that were never analysed it
+-- compared each of them with each of the batch.
 -- A turn comes as (session_id, turn_id, attempt, ends, last_seq); the last two are empty, or the status that its last
 -- event brings and that event's seq.
 -- A turn without events only fences the batch's checkpoint statements. Returns the n (from 1) that were accepted; of the
@@ -96,10 +98,11 @@ with batch as (
          with ordinality as b (session_id, turn_id, attempt, ends, last_seq, n)),
 held as materialized (
   select b.n, b.session_id, b.turn_id, b.attempt, b.ends, b.last_seq
-    from batch b join turns t on t.session_id = b.session_id and t.turn_id = b.turn_id
-   where t.attempt = b.attempt and t.status = 'running'
-   order by b.session_id, b.turn_id
-     for no key update of t),
+    from (select * from batch order by session_id, turn_id) b
+   cross join lateral (
+         select from turns t
+          where t.session_id = b.session_id and t.turn_id = b.turn_id and t.attempt = b.attempt and t.status = 'running'
+            for no key update) held),
 added as materialized (
   select * from unnest(string_to_array(%(row_turns)s, ',')::int[], string_to_array(%(seqs)s, ',')::bigint[],
                        string_to_array(%(types)s, ','), string_to_array(%(data)s, E'\x1e')) as r (n, seq, type, data)),
@@ -108,7 +111,8 @@ ins as (
   select h.session_id, r.seq, h.turn_id, h.attempt, r.type, r.data::json from held h join added r on r.n = h.n),
 fin as (
   update turns t set status = h.ends, lease_until = null, ended_at = now(), last_seq = h.last_seq
-    from held h where h.ends is not null and t.session_id = h.session_id and t.turn_id = h.turn_id)
+    from held h
+   where h.ends in ('done', 'cancelled', 'error') and t.session_id = h.session_id and t.turn_id = h.turn_id)
 select n from held;
 
 -- name: guard
@@ -125,18 +129,20 @@ select 1 from events
  where session_id = %(session_id)s and seq = %(seq)s and turn_id = %(turn_id)s and attempt = %(attempt)s;
 
 -- name: renew
--- LEASES of many turns; same order of locks as append. A missing n has been fenced.
+-- LEASES of many turns; same order of locks as append. A missing n has been fenced. The held turns' status, which is
+-- known, stands in the last condition so that few are expected and each is looked up by its key, not in all turns.
 with batch as (
   select * from unnest(%(sessions)s::uuid[], %(turns)s::uuid[], %(attempts)s::int[])
          with ordinality as b (session_id, turn_id, attempt, n)),
 held as materialized (
-  select b.n, b.session_id, b.turn_id
-    from batch b join turns t on t.session_id = b.session_id and t.turn_id = b.turn_id
-   where t.attempt = b.attempt and t.status = 'running'
-   order by b.session_id, b.turn_id
-     for no key update of t)
+  select b.n, b.session_id, b.turn_id, held.status
+    from (select * from batch order by session_id, turn_id) b
+   cross join lateral (
+         select t.status from turns t
+          where t.session_id = b.session_id and t.turn_id = b.turn_id and t.attempt = b.attempt and t.status = 'running'
+            for no key update) held)
 update turns t set lease_until = now() + make_interval(secs => %(lease_seconds)s) from held h
- where t.session_id = h.session_id and t.turn_id = h.turn_id
+ where h.status = 'running' and t.session_id = h.session_id and t.turn_id = h.turn_id
 returning h.n;
 
 -- name: hand_back

@@ -8,13 +8,14 @@ import re
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg import ClientCursor, Connection
 
 from graph.eventlog.events import Event
+from graph.eventlog.log import Candidate, Log
 from graph.eventlog.queries import query
 from graph.eventlog.writer import HeldTurn, _parameters, _Part, _turns
 from tests.conftest import Say
@@ -233,3 +234,22 @@ def test_hot_statements_touch_no_more_on_five_million_events(database_url: str, 
         broken += _broken(connection, statements, "after ANALYZE")
     assert not broken, "\n".join(broken)
     say(f"plans: {len(statements)} statements on {events[0]:,} events, which took {took:.0f} s to load")
+
+
+async def test_an_append_and_a_renewal_look_up_their_own_turns_on_tables_that_were_never_analysed(
+    database_url: str, log: Log
+) -> None:
+    """A new database knows nothing of its tables: every running turn was compared with every turn of the batch."""
+    running: list[Turn] = []
+    for _ in range(100):
+        turn = await log.start(uuid4(), "anonymous:owner", "one", "Does iron help?")
+        await log.claim(Candidate(turn.session_id, turn.turn_id), "worker", 60, "")
+        running.append((turn.session_id, turn.turn_id))
+    leases = {"sessions": [s for s, _ in running], "turns": [t for _, t in running], "attempts": [1] * len(running)}
+    with psycopg.connect(database_url, autocommit=True, cursor_factory=ClientCursor) as connection:
+        for hot in (
+            Hot("append", _batch(running, 1), 100, 0, 2000),
+            Hot("renew", {**leases, "lease_seconds": 6}, 100, 0, 2000),
+        ):
+            touched = {plan: _rows(_explained(connection, hot, plan)) for plan in ("custom", "generic")}
+            assert max(touched.values()) <= hot.rows, f"{hot.name} of 100 turns touches {touched} rows"
