@@ -1,7 +1,5 @@
 """What a browser is told on every response, and which pages may change something: the Origin of a request."""
 
-from urllib.parse import urlsplit
-
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -52,24 +50,25 @@ class SafeHeaders:
 class OwnPages:
     """ASGI middleware: a request that changes something comes from no page, from ours, or from one on the list.
 
-    A page of ours has the host that the request names; browsers send Origin, or at least Sec-Fetch-Site, by themselves
-    and let no page change them.
+    A page of ours has the scheme and host that the request came to; browsers send Origin, or at least Sec-Fetch-Site, by
+    themselves and let no page change them.
     """
 
     def __init__(self, app: ASGIApp, origins: list[str]) -> None:
         self._app, self._origins = app, frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in SAFE and not self._believed(Headers(scope=scope)):
+        if scope["type"] == "http" and scope["method"] not in SAFE and not self._believed(scope):
             await known_problem("origin_refused")(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _believed(self, headers: Headers) -> bool:
-        origin = headers.get("origin")
+    def _believed(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        origin, host = headers.get("origin"), headers.get("host", "")
         if origin is None:
             return headers.get("sec-fetch-site") not in STRANGE_SITES
-        return origin in self._origins or urlsplit(origin).netloc == headers.get("host", "") != ""
+        return origin in self._origins or (host != "" and origin == f"{scope['scheme']}://{host}")
 
 
 def install(app: FastAPI, settings: Settings) -> None:
