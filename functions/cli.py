@@ -143,7 +143,7 @@ def _has_desktop() -> bool:
 @main.command()
 @_explained
 def worker() -> None:
-    """Only a worker: claims and runs turns, serves no HTTP."""
+    """Only a worker: claims and runs turns, serves no HTTP but what METRICS_PORT shows."""
     settings = _settings()
     from functions.serve import work
 

@@ -14,6 +14,7 @@ from functions import logs
 from functions.app import create_app
 from functions.connection import Connection
 from functions.invoke import open_invoker
+from functions.probes import probed
 from functions.replica import OpenWorker, Replica, open_replica
 from functions.settings import Settings
 from functions.worker import open_worker
@@ -64,12 +65,12 @@ def tune_garbage_collection() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, by: str = "--port") -> socket.socket:
     """Takes the port first of all, so that a second start fails before it has done anything."""
     try:
         listening = socket.create_server((host, port), backlog=BACKLOG)
     except OSError as error:
-        raise ValueError(f"{host}:{port} cannot be used: {error.strerror}. Choose another port with --port.") from None
+        raise ValueError(f"{host}:{port} cannot be used: {error.strerror}. Choose another port with {by}.") from None
     for name, value in INHERITED.items():
         if hasattr(socket, name):
             listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
@@ -113,10 +114,12 @@ async def work(settings: Settings, url: str) -> None:
     """Only a worker, until SIGTERM or Ctrl-C; then it drains."""
     logs.to_stderr(settings)
     _check_model(settings)
+    port = settings.metrics_port
+    listening = listen("0.0.0.0", port, "PULSELINE_METRICS_PORT") if port is not None else None
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    async with open_replica(settings, url, open_worker) as replica:
+    async with open_replica(settings, url, open_worker) as replica, probed(replica, listening):
         tune_garbage_collection()
         logging.getLogger(__name__).info("working")
         await stop.wait()

@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     pool_size: int = Field(default=10, ge=2)
     drain_seconds: float = Field(default=5, ge=0, allow_inf_nan=False)
     retention_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
     metrics_token: str | None = Field(default=None, min_length=16)
     traces: str | None = Field(default=None, pattern=r"^https?://\S+$")
     log_format: Literal["text", "json"] = "text"

@@ -50,8 +50,8 @@ class SafeHeaders:
 class OwnPages:
     """ASGI middleware: a request that changes something comes from no page, from ours, or from one on the list.
 
-    A page of ours has the scheme and host that the request came to; browsers send Origin, or at least Sec-Fetch-Site, by
-    themselves and let no page change them.
+    A page of ours has the scheme and host that the request came to; browsers send Origin, or at least Sec-Fetch-Site,
+    by themselves and let no page change them.
     """
 
     def __init__(self, app: ASGIApp, origins: list[str]) -> None:
