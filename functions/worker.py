@@ -179,7 +179,7 @@ async def open_worker(replica: Replica) -> AsyncIterator[Worker]:
     settings = replica.settings
     if settings.graph is not None:
         graph = load(settings.graph)
-        async with _work(replica, lambda saver: AnyGraph(graph, saver)) as worker:
+        async with work(replica, lambda saver: AnyGraph(graph, saver)) as worker:
             yield worker
         return
     parts = open_parts(
@@ -203,12 +203,12 @@ async def work_with(parts: Parts, replica: Replica) -> AsyncIterator[Worker]:
     def serve(saver: EventLogSaver) -> Served:
         return Medical(build_graph(parts).compile(checkpointer=saver), parts.model_name)
 
-    async with _work(replica, serve) as worker:
+    async with work(replica, serve) as worker:
         yield worker
 
 
 @asynccontextmanager
-async def _work(replica: Replica, serve: Callable[[EventLogSaver], Served]) -> AsyncIterator[Worker]:
+async def work(replica: Replica, serve: Callable[[EventLogSaver], Served]) -> AsyncIterator[Worker]:
     """The process's one writer, the graph whose checkpoints go through it, and the worker on top of them."""
     settings = replica.settings
     deadlines = Deadlines(

@@ -4,11 +4,13 @@ import asyncio
 import logging
 import time
 from typing import Any
+from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
 from graph import measures
+from graph.breakpoints import waits
 from graph.deadlines import Clock, Deadlines
 from graph.eventlog.errors import DatabaseUnavailable, Fenced
 from graph.eventlog.events import Event, NewEvent, Reset, new_event
@@ -69,12 +71,12 @@ class _Attempt:
         if known.get("turn_id") != str(self.turn.turn_id):
             graph_input, note = self.turns.served.enter(self.turn.turn_id, await self._events(), state)
             self._remember(note)
-            await self._stream(graph_input)
+            await self._go_on(state, graph_input)
         else:
             self._remember(known.get("note", ""))
             if state is not None and state.tasks:
                 await self._recall(state)
-                await self._stream(None)
+                await self._go_on(state, None)
         final = await self.turns.served.graph.aget_state(self.config)
         duration_ms = round(1000 * (time.monotonic() - self.began))
         await self._finish(self.turns.served.done(self.turn.turn_id, final, self.note, "".join(self.text), duration_ms))
@@ -123,6 +125,14 @@ class _Attempt:
         if text:
             await self._append(NewEvent("token", {"content": text}))
 
+    async def _go_on(self, state: StateSnapshot | None, graph_input: Any) -> None:
+        """Unless an earlier attempt has brought the graph to where it waits for a person: its words are said again, of
+        which the checkpoint of a graph that stopped within a subgraph knows nothing yet."""
+        if state is None or not await waits(self.turns.served.graph, state, self.turn.turn_id):
+            await self._stream(graph_input)
+        elif not self.text and (text := _heard(await self._events(), self.turn.turn_id)):
+            await self._append(NewEvent("token", {"content": text}))
+
     async def _stream(self, graph_input: Any) -> None:
         feed = self.translator.feed
         async for mode, data in self.turns.served.stream(graph_input, self.config):
@@ -165,6 +175,17 @@ class _Attempt:
             await self.turns.writer.flush(self.turn)
         except Fenced:
             logger.info("turn ended elsewhere first", extra={"turn_id": str(self.turn.turn_id)})
+
+
+def _heard(events: list[Event], turn_id: UUID) -> str:
+    """What the last attempt that spoke has said."""
+    heard = text = ""
+    for event in (event.parse() for event in events if event.turn_id == turn_id):
+        if event.type == "token":
+            heard = text = text + event.content
+        elif event.type == "reset":
+            text = ""
+    return heard
 
 
 def _what(kind: str, event: Any) -> tuple[str, str]:

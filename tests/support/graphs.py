@@ -1,7 +1,8 @@
 """Graphs of other people, served by the tests with PULSELINE_GRAPH."""
 
 import asyncio
-from typing import TypedDict
+from itertools import pairwise
+from typing import Any, TypedDict
 
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AnyMessage
@@ -66,6 +67,40 @@ def _pair() -> StateGraph[MessagesState]:
 
 
 pair = _pair().compile()
+
+
+class Held:
+    """Nodes that say their name, and one that can be held until it is let go."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.let_go = asyncio.Event()
+        self.let_go.set()
+
+    def node(self, name: str) -> Any:
+        async def run(state: MessagesState) -> dict[str, list[AnyMessage]]:
+            self.ran.append(name)
+            await self.let_go.wait()
+            return {"messages": [AIMessage(f"{name}.")]}
+
+        return run
+
+    def asks(self, name: str) -> Any:
+        async def run(state: MessagesState) -> dict[str, list[AnyMessage]]:
+            self.ran.append(name)
+            return {"messages": [AIMessage(str(interrupt("May I?")))]}
+
+        return run
+
+
+def steps(held: Held, *names: str, **others: Any) -> StateGraph[MessagesState]:
+    """A chain of such nodes; `others` take the place of those that have their names."""
+    graph = StateGraph(MessagesState)
+    for name in names:
+        graph.add_node(name, others.get(name) or held.node(name))
+    for before, after in pairwise((START, *names)):
+        graph.add_edge(before, after)
+    return graph
 
 
 class Nothing(TypedDict):

@@ -12,12 +12,14 @@ import pytest
 
 from functions.replica import Replica, open_replica
 from functions.settings import Settings
-from functions.worker import Worker, work_with
+from functions.worker import Worker, work, work_with
+from graph.any_graph import AnyGraph
 from graph.eventlog.errors import DatabaseUnavailable
 from graph.eventlog.events import ENDS, Event
 from graph.eventlog.log import Turn
 from graph.models import open_model
 from graph.parts import Parts, open_parts
+from graph.served import Graph
 from tests.support.openai_wire import MODEL, Wire
 from tests.support.turns import OWNER
 
@@ -30,9 +32,13 @@ class Workshop:
         self.replica, self.worker, self.log = replica, worker, replica.log
 
     async def ask(
-        self, message: str = "What helps?", session_id: UUID | None = None, replaces: UUID | None = None
+        self,
+        message: str = "What helps?",
+        session_id: UUID | None = None,
+        replaces: UUID | None = None,
+        given: dict[str, Any] | None = None,
     ) -> Turn:
-        turn = await self.log.start(session_id or uuid4(), OWNER, str(uuid4()), message, replaces)
+        turn = await self.log.start(session_id or uuid4(), OWNER, str(uuid4()), message, replaces, given)
         self.replica.started(turn)
         return turn
 
@@ -74,13 +80,18 @@ async def workshop(
     database_url: str,
     wired: Wire | None = None,
     change: Callable[[Parts], Parts] = lambda parts: parts,
+    graph: Graph | None = None,
     **settings: Any,
 ) -> AsyncIterator[Workshop]:
-    """Without a wire the model is scripted, as `model` among the settings says."""
+    """Without a wire the model is scripted, as `model` among the settings says. With `graph` that one is served."""
     chosen = Settings.model_validate({"model": "scripted?tokens=5&delay_ms=1", **settings})
 
     @asynccontextmanager
     async def opened(replica: Replica) -> AsyncIterator[Worker]:
+        if graph is not None:
+            async with work(replica, lambda saver: AnyGraph(graph, saver)) as worker:
+                yield worker
+            return
         parts = open_parts(
             model=chosen.model, embeddings=chosen.embeddings, reranker=chosen.reranker, pool=replica.log.pool
         )
