@@ -111,14 +111,15 @@ describe('the composer', () => {
   const field = (): HTMLTextAreaElement => screen.getByTestId('composer')
   const ref = { current: null as ComposerHandle | null }
   const onSend = vi.fn(() => Promise.resolve(true))
-  const composer = (busy = false) => (
+  const composer = ({ busy = false, pending = false, onStop = (): void => undefined } = {}) => (
     <Composer
-      draftName="new"
+      sessionId="s"
+      pending={pending}
       busy={busy}
       stopping={false}
       ref={ref}
       onSend={onSend}
-      onStop={() => undefined}
+      onStop={onStop}
       onEditLast={() => undefined}
     />
   )
@@ -142,7 +143,7 @@ describe('the composer', () => {
     write('Iron?')
     await enter({ shiftKey: true })
     await enter({ isComposing: true })
-    rerender(composer(true))
+    rerender(composer({ busy: true }))
     await enter()
     expect(onSend).not.toHaveBeenCalled()
     expect(field().value).toBe('Iron?')
@@ -172,6 +173,40 @@ describe('the composer', () => {
     cleanup()
     render(composer())
     expect(field().value).toBe('')
+  })
+
+  test('what is written while a message is on its way is kept beside it over a reload', async () => {
+    onSend.mockImplementationOnce(() => new Promise(() => undefined))
+    render(composer())
+    write('Iron?')
+    await enter()
+    write('And tea?')
+    cleanup()
+    render(composer())
+    expect(field().value).toBe('Iron?\nAnd tea?')
+  })
+
+  test('a message that was sent at the second try leaves no draft behind', async () => {
+    onSend.mockImplementationOnce(() => Promise.resolve(false))
+    const { rerender } = render(composer())
+    write('Iron?')
+    await enter()
+    rerender(composer({ pending: true }))
+    rerender(composer())
+    cleanup()
+    render(composer())
+    expect(field().value).toBe('')
+  })
+
+  test('a double click sends, and does not stop', async () => {
+    const onStop = vi.fn()
+    const { rerender } = render(composer({ onStop }))
+    write('Iron?')
+    await act(async () => void fireEvent.click(screen.getByTestId('send'), { detail: 1 }))
+    rerender(composer({ onStop, busy: true }))
+    fireEvent.click(screen.getByTestId('stop'), { detail: 2 })
+    fireEvent.click(screen.getByTestId('stop'), { detail: 1 })
+    expect(onStop).not.toHaveBeenCalled()
   })
 
   test('a message that was taken back stands before what has been written since', () => {

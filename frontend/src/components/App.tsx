@@ -1,4 +1,4 @@
-import { useRef, useState } from 'react'
+import { useCallback, useEffect, useRef, useState } from 'react'
 import { useRoute } from '../hooks/useRoute'
 import { useSessions } from '../hooks/useSessions'
 import { useShortcuts } from '../hooks/useShortcuts'
@@ -21,6 +21,20 @@ export function App() {
     setListOpen(false)
     route.openFresh()
   }
+  const opened = useRef(route.sessionId)
+  useEffect(() => {
+    opened.current = route.sessionId
+  })
+  const { settle } = route
+  const { touch } = sessions
+  // What was asked before one went elsewhere is in the list all the same.
+  const settled = useCallback(
+    (sessionId: string) => {
+      settle(sessionId)
+      if (sessionId !== opened.current) touch()
+    },
+    [settle, touch],
+  )
   const search = (): void => {
     setListOpen(true)
     requestAnimationFrame(() => searchField.current?.focus())
@@ -62,7 +76,8 @@ export function App() {
         known={route.known}
         title={title}
         onChange={sessions.touch}
-        onSettled={route.settle}
+        onAsk={route.spend}
+        onSettled={settled}
         onFresh={openFresh}
         onEscape={() => {
           setListOpen(false)

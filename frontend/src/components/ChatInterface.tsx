@@ -22,7 +22,10 @@ interface ChatInterfaceProps {
   after: ReactNode
   /** The server has a message, or a turn has ended. */
   onChange(): void
-  onSettled(): void
+  /** The first message of this session is on its way. */
+  onAsk(): void
+  /** The server has this session. */
+  onSettled(sessionId: string): void
   onFresh(): void
   /** True when there was something over the chat that Escape has closed. */
   onEscape(): boolean
@@ -34,12 +37,14 @@ interface Shown {
 }
 
 export function ChatInterface(props: ChatInterfaceProps) {
-  const { sessionId, known, onChange, onSettled, onFresh, onEscape, ...header } = props
+  const { sessionId, known, onChange, onAsk, onSettled, onFresh, onEscape, ...header } = props
   const chat = useStreamingChat(sessionId, known)
   const composer = useRef<ComposerHandle>(null)
   const [shown, setShown] = useState<Shown | null>(null)
-  const [editing, setEditing] = useState(false)
-  const { busy, send, resend, edit, discard } = chat
+  const [editing, setEditing] = useState<string | null>(null)
+  const { busy, send, resend, edit, discard, lastTurnId, settled } = chat
+  // A form that was opened for one turn must not open for another, least of all while one writes elsewhere.
+  if (editing !== null && editing !== lastTurnId) setEditing(null)
   const title = header.title || chat.title
   const notice = useConnectionNotice(chat.connection)
 
@@ -56,20 +61,24 @@ export function ChatInterface(props: ChatInterfaceProps) {
 
   const ask = useCallback(
     async (text: string): Promise<boolean> => {
+      if (!settled) onAsk()
       const accepted = await send(text)
-      if (accepted) onSettled()
+      if (accepted) onSettled(sessionId)
       return accepted
     },
-    [send, onSettled],
+    [send, settled, onAsk, onSettled, sessionId],
   )
+  useEffect(() => {
+    if (settled) onSettled(sessionId)
+  }, [settled, onSettled, sessionId])
   const askAgain = useCallback(async () => {
-    if (await resend()) onSettled()
-  }, [resend, onSettled])
+    if (await resend()) onSettled(sessionId)
+  }, [resend, onSettled, sessionId])
   const cite = useCallback((turnId: string, number: number) => setShown({ turnId, number }), [])
   const vote = useCallback((turnId: string, value: Vote) => sendFeedback(sessionId, turnId, { value }), [sessionId])
-  const startEdit = useCallback(() => setEditing(true), [])
+  const startEdit = useCallback(() => setEditing(lastTurnId), [lastTurnId])
   const stopEdit = useCallback(() => {
-    setEditing(false)
+    setEditing(null)
     composer.current?.focus()
   }, [])
   const saveEdit = useCallback(
@@ -96,13 +105,13 @@ export function ChatInterface(props: ChatInterfaceProps) {
       <header className="top">
         {header.before}
         <h1 dir="auto">{title || texts.sessions.fresh}</h1>
-        {chat.lastTurnId && <Export chat={chat} title={title} />}
+        {lastTurnId && <Export chat={chat} title={title} />}
         {header.after}
       </header>
       <Conversation
         views={chat.views}
-        lastTurnId={chat.lastTurnId}
-        editing={editing}
+        lastTurnId={lastTurnId}
+        editing={editing !== null}
         onCite={cite}
         onRegenerate={chat.regenerate}
         onFeedback={vote}
@@ -129,7 +138,8 @@ export function ChatInterface(props: ChatInterfaceProps) {
             )}
             <Composer
               ref={composer}
-              draftName={known ? sessionId : 'new'}
+              sessionId={sessionId}
+              pending={chat.pending}
               busy={busy}
               stopping={chat.stopping}
               onSend={ask}

@@ -1,4 +1,4 @@
-import { type Ref, useImperativeHandle, useRef } from 'react'
+import { type MouseEvent, type Ref, useEffect, useImperativeHandle, useRef } from 'react'
 import { useDraft } from '../hooks/useDraft'
 import { texts } from '../texts'
 import { SendIcon, StopIcon } from './Icons'
@@ -6,6 +6,10 @@ import { TextField } from './TextField'
 
 const MESSAGE_MAX_CHARACTERS = 4000
 const COUNT_FROM_CHARACTERS = 3600
+// Send and Stop stand in one place: a second click that comes so soon was meant for Send. Keys have no such place.
+const DOUBLE_CLICK_MILLISECONDS = 400
+
+const hasMouse = (): boolean => matchMedia('(pointer: fine)').matches
 
 export interface ComposerHandle {
   focus(): void
@@ -14,7 +18,9 @@ export interface ComposerHandle {
 }
 
 interface ComposerProps {
-  draftName: string
+  sessionId: string
+  /** A message is on its way, or could not be sent; the log does not have it yet. */
+  pending: boolean
   busy: boolean
   stopping: boolean
   ref: Ref<ComposerHandle>
@@ -23,9 +29,10 @@ interface ComposerProps {
   onEditLast(): void
 }
 
-export function Composer({ draftName, busy, stopping, ref, onSend, onStop, onEditLast }: ComposerProps) {
-  const draft = useDraft(draftName)
+export function Composer({ sessionId, pending, busy, stopping, ref, onSend, onStop, onEditLast }: ComposerProps) {
+  const draft = useDraft(sessionId)
   const field = useRef<HTMLTextAreaElement>(null)
+  const sentAt = useRef(-Infinity)
   const message = draft.text.trim()
   // The server counts code points, not UTF-16 units.
   const length = Array.from(message).length
@@ -39,10 +46,28 @@ export function Composer({ draftName, busy, stopping, ref, onSend, onStop, onEdi
     },
   }))
 
+  const { forget } = draft
+  const wasPending = useRef(pending)
+  useEffect(() => {
+    if (wasPending.current && !pending) forget()
+    wasPending.current = pending
+  }, [pending, forget])
+
+  // Also when one has gone elsewhere meanwhile.
   const send = async (): Promise<void> => {
     if (!sendable) return
-    const written = draft.lift()
-    if (await onSend(written.trim())) draft.sent(written)
+    const sent = draft.lift()
+    if (await onSend(sent.trim())) forget(sent)
+  }
+  // The button that was pressed goes away, and the focus must not go with it.
+  const pressSend = ({ timeStamp, detail }: MouseEvent): void => {
+    sentAt.current = timeStamp
+    if (detail === 0 || hasMouse()) field.current?.focus()
+  }
+  const pressStop = ({ timeStamp, detail }: MouseEvent): void => {
+    if (detail === 0) field.current?.focus()
+    else if (detail > 1 || timeStamp - sentAt.current < DOUBLE_CLICK_MILLISECONDS) return
+    onStop()
   }
 
   return (
@@ -59,7 +84,7 @@ export function Composer({ draftName, busy, stopping, ref, onSend, onStop, onEdi
         label={texts.composer.label}
         placeholder={texts.composer.placeholder}
         text={draft.text}
-        autoFocus={matchMedia('(pointer: fine)').matches}
+        autoFocus={hasMouse()}
         onText={draft.write}
         onEnter={() => void send()}
         onKeyDown={(event) => {
@@ -70,12 +95,20 @@ export function Composer({ draftName, busy, stopping, ref, onSend, onStop, onEdi
       />
       <Length length={length} />
       {busy ? (
-        <button type="button" className="submit" data-testid="stop" disabled={stopping} onClick={onStop}>
+        <button key="stop" type="button" className="submit" data-testid="stop" disabled={stopping} onClick={pressStop}>
           <StopIcon />
           <span>{stopping ? texts.composer.stopping : texts.composer.stop}</span>
         </button>
       ) : (
-        <button type="submit" className="submit" data-testid="send" disabled={!sendable} title={texts.composer.send}>
+        <button
+          key="send"
+          type="submit"
+          className="submit"
+          data-testid="send"
+          disabled={!sendable}
+          title={texts.composer.send}
+          onClick={pressSend}
+        >
           <SendIcon />
           <span className="unseen">{texts.composer.send}</span>
         </button>

@@ -1,51 +1,48 @@
 import { useCallback, useState } from 'react'
+import { keep, kept } from '../chat/storage'
 
-const key = (name: string): string => `pulseline:draft:${name}`
+// Apart from each other, for one writes on while the message is on its way.
+const written = (sessionId: string): string => `draft:${sessionId}`
+const lifted = (sessionId: string): string => `sent:${sessionId}`
 
-// Storage may be forbidden or full; a draft then lives as long as the page.
-function stored(name: string): string {
-  try {
-    return sessionStorage.getItem(key(name)) ?? ''
-  } catch {
-    return ''
-  }
-}
-
-function store(name: string, text: string): void {
-  try {
-    if (text) sessionStorage.setItem(key(name), text)
-    else sessionStorage.removeItem(key(name))
-  } catch {
-    // See above.
-  }
+// A message that was on its way when the page was left comes back into the field.
+function restored(sessionId: string): string {
+  const text = [kept(lifted(sessionId)), kept(written(sessionId))].filter(Boolean).join('\n')
+  keep(lifted(sessionId), '')
+  keep(written(sessionId), text)
+  return text
 }
 
 export interface Draft {
   text: string
   write(text: string): void
-  /** Empties the field, but keeps the text for a reload until `sent` is called. */
+  /** Empties the field, but keeps the text for a reload until it is forgotten. */
   lift(): string
-  sent(text: string): void
+  /** The server has the message, or it was taken back. */
+  forget(sent?: string): void
 }
 
-export function useDraft(name: string): Draft {
-  const [text, setText] = useState(() => stored(name))
+export function useDraft(sessionId: string): Draft {
+  const [text, setText] = useState(() => restored(sessionId))
   const write = useCallback(
     (next: string) => {
       setText(next)
-      store(name, next)
+      keep(written(sessionId), next)
     },
-    [name],
+    [sessionId],
   )
-  return {
-    text,
-    write,
-    lift: () => {
-      setText('')
-      return text
-    },
-    sent: (done) => {
-      if (stored(name) === done) store(name, '')
-    },
+  const lift = (): string => {
+    write('')
+    keep(lifted(sessionId), text)
+    return text
   }
+  const forget = useCallback(
+    (sent?: string) => {
+      keep(lifted(sessionId), '')
+      // It may have come back into the field of a page that was opened meanwhile.
+      if (sent && kept(written(sessionId)) === sent) keep(written(sessionId), '')
+    },
+    [sessionId],
+  )
+  return { text, write, lift, forget }
 }

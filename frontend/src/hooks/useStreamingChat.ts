@@ -11,6 +11,10 @@ export interface StreamingChat extends Actions {
   phase: SessionState['phase']
   connection: Connection
   problem: RequestFailed | null
+  /** The server has this session. */
+  settled: boolean
+  /** A message is on its way, or could not be sent; the log does not have it yet. */
+  pending: boolean
   /** A message is on its way, or a turn is queued or running. */
   busy: boolean
   stopping: boolean
@@ -55,6 +59,8 @@ export function useStreamingChat(sessionId: string, known: boolean): StreamingCh
     phase: state.phase,
     connection: state.connection,
     problem: state.problem,
+    settled: state.snapshot.last_seq > 0 || state.pending?.turn_id != null,
+    pending: state.pending !== null,
     busy: isBusy(state),
     stopping: state.stopping,
     boundary: state.phase === 'ready' ? boundaryOf(state.snapshot) : '',
