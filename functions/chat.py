@@ -56,6 +56,8 @@ async def _check_given(replica: Replica, owner: str, session_id: UUID, body: Sta
     if replica.settings.graph is None:
         raise refused("command" if body.command else "input", "is for a graph of your own; see PULSELINE_GRAPH")
     if body.command is None:
+        if "messages" in (body.input or {}):
+            raise refused("input.messages", "is `message`; the input has all else")
         return
     events = await replica.log.own_events(session_id, owner)
     if any(e.type == "turn_started" and orjson.loads(e.data)["request_id"] == body.request_id for e in events):

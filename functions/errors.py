@@ -90,6 +90,7 @@ CODES = {
     405: "method_not_allowed",
     413: "body_too_large",
     415: "unsupported_media_type",
+    422: "invalid_request",
     429: "rate_limited",
 }
 

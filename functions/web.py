@@ -11,7 +11,7 @@ from functions.settings import Settings
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 STRANGE_SITES = ("cross-site", "same-site")
 CORS_AGE_SECONDS = 600
-REQUEST_HEADERS = ("Authorization", "Content-Type", "Last-Event-ID", "Prefer", "X-AI-SDK-Version")
+REQUEST_HEADERS = ("Authorization", "Content-Type", "Last-Event-ID", "Prefer", "X-AI-SDK-Version", "X-Api-Key")
 RESPONSE_HEADERS = (
     *("Location", "Content-Location", "Preference-Applied", "Retry-After", "X-Session-Id", "X-Turn-Id"),
     *("X-Vercel-AI-UI-Message-Stream", "X-Workflow-Run-Id", "X-Workflow-Stream-Tail-Index"),

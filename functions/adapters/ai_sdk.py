@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4, uuid5
 
 from fastapi import APIRouter, Header, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from functions.adapters import runs
 from functions.adapters.ai_sdk_frames import ChatWire, Chunks
-from functions.adapters.runs import Told, start_request, tell, text_of, unsupported
+from functions.adapters.runs import Told, reading, start_request, tell, text_of, unsupported
 from functions.auth import Owner
 from functions.chat import REFUSALS, SESSIONS_NAMESPACE
-from functions.contract import REQUEST_ID_MAX_CHARACTERS
+from functions.contract import REQUEST_ID_MAX_CHARACTERS, Text
 from functions.replica import Replica, Serving
 from functions.tail import TailResponse
 from graph.eventlog.errors import NotTheLastTurn, TurnNotFound
@@ -30,16 +30,22 @@ Version = Annotated[int, Header(alias="x-ai-sdk-version", description="7: the cl
 router = APIRouter(prefix="/api/chat", tags=["AI SDK"], responses=REFUSALS)
 
 
+class Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    type: str
+    text: str | None = None
+
+
 class UIMessage(BaseModel):
-    id: str | None = None
+    id: Text | None = None
     role: Literal["user", "assistant", "system"]
-    parts: list[Json] = []
+    parts: list[Part] = []
 
 
 class ChatRequest(BaseModel):
     """Only the last message is read: those before it are in the log. Other fields are a client's own."""
 
-    id: str
+    id: Text
     messages: list[UIMessage] = []
     message: UIMessage | None = None
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
@@ -66,15 +72,18 @@ async def send(body: ChatRequest, owner: Owner, replica: Serving, version: Versi
         request = start_request(**fields, command=body.command)
     else:
         request = start_request(**fields, message=_question(body))
-    told = await runs.begin(replica, owner, request)
-    return await _stream(replica, owner, told, 0, version, {"x-workflow-run-id": f"{session_id}.{told.turn_id}"})
+    with reading(replica, owner) as watching:
+        told = await runs.begin(replica, owner, request)
+        run = {"x-workflow-run-id": f"{session_id}.{told.turn_id}"}
+        return await _stream(replica, owner, told, 0, version, watching, run)
 
 
 def _question(body: ChatRequest) -> str:
     asked = body.message or next((message for message in reversed(body.messages) if message.role == "user"), None)
     if asked is None:
         raise unsupported("messages", "there is no message of a user")
-    return text_of([part for part in asked.parts if not part.get("type", "").startswith("data-")], "messages")
+    said = [part.model_dump() for part in asked.parts if not part.type.startswith("data-")]
+    return text_of(said, "messages")
 
 
 def _which(body: ChatRequest, events: Sequence[Event]) -> Json:
@@ -89,11 +98,16 @@ def _which(body: ChatRequest, events: Sequence[Event]) -> Json:
     return {"request_id": str(uuid4()), "replaces": replaces}
 
 
-def _ids(turn_id: UUID, events: Sequence[Event]) -> set[str]:
-    """What a client may call the two messages of this turn."""
-    started = next(event.parse() for event in events if event.turn_id == turn_id)
-    asked = started.request_id if isinstance(started, TurnStarted) else ""
-    return {f"{turn_id}:assistant", f"{turn_id}:user", asked}
+def _ids(turn_id: UUID | None, events: Sequence[Event]) -> set[str]:
+    """What a client may call the two messages of this turn: a question that was edited, or answered again, keeps the
+    id that it had first."""
+    starts = [event.parse() for event in events if event.type == "turn_started"]
+    started = {start.turn_id: start for start in starts if isinstance(start, TurnStarted)}
+    ids: set[str] = set()
+    while turn_id in started:
+        ids |= {f"{turn_id}:assistant", f"{turn_id}:user", started[turn_id].request_id}
+        turn_id = started[turn_id].replaces
+    return ids
 
 
 @router.get("/{chat_id}/stream", response_class=Response, responses={204: {"description": "no answer is under way"}})
@@ -110,11 +124,13 @@ async def resume(
     if run is None:
         return await _under_way(replica, owner, session_of(owner, chat_id), version)
     session_id, turn_id = run
-    told = tell(session_id, await runs.known_events(replica, owner, session_id), turn_id)
-    newest = await _count(replica, told, version) if startIndex < 0 else 0
-    start = startIndex if startIndex >= 0 else max(0, newest + startIndex)
-    tail = {"x-workflow-stream-tail-index": str(newest - 1)} if startIndex < 0 else {}
-    return await _stream(replica, owner, told, start, version, tail)
+    with reading(replica, owner) as watching:
+        told = tell(session_id, await runs.known_events(replica, owner, session_id), turn_id)
+        start, headers = startIndex, {}
+        if startIndex < 0:
+            start = await _rewound(replica, told, startIndex, version)
+            headers = {"x-workflow-stream-tail-index": str(start - 1 - startIndex)}
+        return await _stream(replica, owner, told, start, version, watching, headers)
 
 
 def _run_of(chat_id: str) -> tuple[UUID, UUID] | None:
@@ -127,12 +143,13 @@ def _run_of(chat_id: str) -> tuple[UUID, UUID] | None:
 
 
 async def _under_way(replica: Replica, owner: str, session_id: UUID, version: int) -> Response:
-    events = await replica.log.own_events(session_id, owner)
-    turn_id = runs.newest(events)
-    told = tell(session_id, events, turn_id) if turn_id else None
-    if told is None or told.end is not None:
-        return Response(status_code=204)
-    return await _stream(replica, owner, told, 0, version, {})
+    with reading(replica, owner) as watching:
+        events = await replica.log.own_events(session_id, owner)
+        turn_id = runs.newest(events)
+        told = tell(session_id, events, turn_id) if turn_id else None
+        if told is None or told.end is not None:
+            return Response(status_code=204)
+        return await _stream(replica, owner, told, 0, version, watching, {})
 
 
 @router.post("/{chat_id}/stop", status_code=204)
@@ -146,19 +163,29 @@ async def stop(chat_id: str, owner: Owner, replica: Serving) -> Response:
     return Response(status_code=204)
 
 
-async def _count(replica: Replica, told: Told, version: int) -> int:
-    """How many chunks there are so far."""
-    chunks, count, cursor = Chunks(told, resets=version >= RESETS_SINCE), 0, told.first_seq - 1
-    while page := await replica.log.read({told.session_id: cursor}, PAGE_EVENTS):
-        count += sum(len(chunks.feed(event.seq, event.parse())) for event in page if event.turn_id == told.turn_id)
+async def _rewound(replica: Replica, told: Told, back: int, version: int) -> int:
+    """So many chunks before the newest, or where the step begins in which that lies: a client drops what belongs to a
+    part whose start it was not sent."""
+    chunks, kinds, cursor = Chunks(told, resets=version >= RESETS_SINCE, whole=True), list[str](), told.first_seq - 1
+    while not chunks.finished and (page := await replica.log.read({told.session_id: cursor}, PAGE_EVENTS)):
+        for event in page:
+            if event.turn_id == told.turn_id:
+                kinds += [chunk["type"] for chunk in chunks.feed(event.seq, event.parse())]
         cursor = page[-1].seq
-    return count
+    start = max(0, len(kinds) + back)
+    begun = next((n for n in reversed(range(start)) if kinds[n] == "start-step"), None)
+    return start if begun is None or "finish-step" in kinds[begun:start] else begun
 
 
 async def _stream(
-    replica: Replica, owner: str, told: Told, start: int, version: int, headers: dict[str, str]
+    replica: Replica,
+    owner: str,
+    told: Told,
+    start: int,
+    version: int,
+    watching: ExitStack,
+    headers: dict[str, str],
 ) -> Response:
-    with ExitStack() as watching:
-        reader = await runs.watch(replica, owner, told, watching)
-        wire = ChatWire(told, start, resets=version >= RESETS_SINCE)
-        return TailResponse(replica, reader, owner, "turn", watching.pop_all(), {**STREAM_HEADERS, **headers}, wire)
+    reader = await runs.watch(replica, owner, told, watching)
+    wire = ChatWire(told, start, resets=version >= RESETS_SINCE)
+    return TailResponse(replica, reader, owner, "turn", watching.pop_all(), {**STREAM_HEADERS, **headers}, wire)

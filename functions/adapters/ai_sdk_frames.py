@@ -10,7 +10,7 @@ from functions.frames import decode
 from graph.eventlog import events as e
 from graph.eventlog.events import Source, StreamEvent
 from graph.eventlog.hub import Frame
-from graph.eventlog.snapshot import StageState, apply
+from graph.eventlog.snapshot import Snapshot, StageState, apply
 
 COMMENT = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -26,7 +26,7 @@ class ChatWire:
     opening = ping = COMMENT
 
     def __init__(self, told: Told, start: int, *, resets: bool) -> None:
-        self._chunks, self._skip = Chunks(told, resets=resets), start
+        self._chunks, self._skip = Chunks(told, resets=resets, whole=start > 0), start
         self.over = False
 
     def render(self, frames: Sequence[Frame]) -> bytes:
@@ -52,30 +52,40 @@ class ChatWire:
 
 class Chunks:
     """`resets`: the client knows `reset-step` (AI SDK 7). One that does not is told nothing of a second attempt as long
-    as that says the same; when it says something else, the message ends with an error and a resume shows it whole."""
+    as that says the same. When it says otherwise, the words so far end as a part of their own, `data-reset` says that
+    they no longer hold, and the answer is the text part after it.
 
-    def __init__(self, told: Told, *, resets: bool) -> None:
-        self._told, self._resets = told, resets
-        self._snapshot = told.before.model_copy(deep=True)
+    It hears nothing at all of the words that were taken back before its response began, unless it counts chunks and has
+    had some (`whole`)."""
+
+    def __init__(self, told: Told, *, resets: bool, whole: bool = False) -> None:
+        self._session_id, self._turn_id, self._resets = told.session_id, told.turn_id, resets
+        self._since = 0 if resets or whole else told.reset_seq
+        self._snapshot = Snapshot(session_id=told.session_id, last_seq=told.first_seq - 1)
         self._id = f"{told.turn_id}:assistant"
+        self._part = self._id
         self._shown = self._text = ""
         self._step = self._speaking = False
+        self._taken_back = 0
+        self._under_way: set[str] = set()
         self.finished = self.pruned = False
 
     def feed(self, seq: int, event: StreamEvent) -> list[Chunk]:
         """The chunks of the next event; every event is to be fed, in order."""
         if self.finished:
             return []
+        stages = self._snapshot.turn.stages if self._snapshot.turn else []
+        self._under_way = {stage.name for stage in stages if stage.state == "active"}
         data = event.model_dump_json(exclude={"type"}, exclude_none=True)
-        apply(self._snapshot, e.Event(self._told.session_id, seq, self._told.turn_id, 0, event.type, data))
+        apply(self._snapshot, e.Event(self._session_id, seq, self._turn_id, 0, event.type, data))
         match event:
             case e.TurnStarted():
-                about = {"session_id": str(self._told.session_id), "turn_id": str(self._told.turn_id)}
+                about = {"session_id": str(self._session_id), "turn_id": str(self._turn_id)}
                 return [{"type": "start", "messageId": self._id, "messageMetadata": about}]
             case e.Routed():
                 return [{"type": "data-agent", "id": "agent", "data": {"agent": event.agent}}]
             case e.Token():
-                return self._said(event.content)
+                return self._said(event.content) if seq > self._since else []
             case e.Reset():
                 return self._forget()
             case e.Custom():
@@ -105,19 +115,30 @@ class Chunks:
     def _said(self, text: str) -> list[Chunk]:
         """Only what goes beyond what the client has: an attempt that says the same again is not heard."""
         self._text += text
-        if not self._text.startswith(self._shown):
-            if self._shown.startswith(self._text):
-                return []
-            return self._end({"type": "error", "errorText": STARTED_AGAIN}, reason="error")
+        if self._shown.startswith(self._text):
+            return []
+        taken_back = [] if self._text.startswith(self._shown) else self._take_back()
+        return [*taken_back, *self._show()]
+
+    def _show(self) -> list[Chunk]:
         new = self._text[len(self._shown) :]
         self._shown = self._text
-        opened: list[Chunk] = []
-        if new and not self._step:
-            opened.append({"type": "start-step"})
-        if new and not self._speaking:
-            opened.append({"type": "text-start", "id": self._id})
-        self._step, self._speaking = self._step or bool(new), self._speaking or bool(new)
-        return [*opened, *([{"type": "text-delta", "id": self._id, "delta": new}] if new else [])]
+        opened: list[Chunk] = [] if self._step else [{"type": "start-step"}]
+        opened += [] if self._speaking else [{"type": "text-start", "id": self._part}]
+        self._step = self._speaking = True
+        return [*opened, {"type": "text-delta", "id": self._part, "delta": new}]
+
+    def _take_back(self) -> list[Chunk]:
+        """The client has seen what the answer is not, and cannot forget it."""
+        closed = self._close()
+        self._taken_back += 1
+        self._part, self._shown = f"{self._id}:{self._taken_back}", ""
+        return [*closed, {"type": "data-reset", "data": {"attempt": self._taken_back + 1}}]
+
+    def _close(self) -> list[Chunk]:
+        closed: list[Chunk] = [{"type": "text-end", "id": self._part}] if self._speaking else []
+        self._speaking = False
+        return closed
 
     def _forget(self) -> list[Chunk]:
         """A step's parts go with it, the finished stages in it too: they are told again."""
@@ -129,22 +150,18 @@ class Chunks:
 
     def _exactly(self, content: str) -> list[Chunk]:
         """Where the tokens were pruned, the text comes with the end."""
-        if content == self._text:
-            return [] if self._shown == content else self._diverged()
-        self.pruned, self._text = not self._text, ""
-        return self._said(content)
-
-    def _diverged(self) -> list[Chunk]:
-        """The client has seen more than the answer is."""
-        return self._end({"type": "error", "errorText": STARTED_AGAIN}, reason="error")
+        if content == self._text == self._shown:
+            return []
+        self.pruned, self._text = not self._text, content
+        taken_back = [] if content.startswith(self._shown) else self._take_back()
+        return [*taken_back, *(self._show() if content != self._shown else [])]
 
     def _end(self, *chunks: Chunk, reason: str) -> list[Chunk]:
-        if self.finished:
-            return []
+        """The stages that were under way end with the turn."""
         self.finished = True
-        closed: list[Chunk] = [{"type": "text-end", "id": self._id}] if self._speaking else []
-        closed += [{"type": "finish-step"}] if self._step else []
-        return [*closed, *chunks, {"type": "finish", "finishReason": reason}]
+        stages = [_stage(stage) for stage in self._snapshot.messages[-1].stages if stage.name in self._under_way]
+        closed = [*self._close(), *([{"type": "finish-step"}] if self._step else [])]
+        return [*stages, *closed, *chunks, {"type": "finish", "finishReason": reason}]
 
 
 def _stage(stage: StageState) -> Chunk:

@@ -11,7 +11,7 @@ from functions.frames import decode
 from graph.eventlog import events as e
 from graph.eventlog.events import StreamEvent
 from graph.eventlog.hub import Frame
-from graph.eventlog.snapshot import Message, apply
+from graph.eventlog.snapshot import Message, Snapshot, apply
 
 StreamMode = Literal["values", "updates", "messages", "messages-tuple", "custom", "events"]
 HEARTBEAT = b": heartbeat\n\n"
@@ -67,15 +67,16 @@ class RunWire:
 
 class Translator:
     def __init__(self, told: Told, modes: Sequence[StreamMode]) -> None:
-        self._told, self._modes = told, modes
-        self._snapshot = told.before.model_copy(deep=True)
+        self._session_id, self._turn_id, self._modes = told.session_id, told.turn_id, modes
+        whole = {"values", "events"} & set(modes)
+        self._snapshot = told.before() if whole else Snapshot(session_id=told.session_id, last_seq=told.first_seq - 1)
         self._text = ""
         self._node = "__start__"
         self._id = f"{told.turn_id}:assistant"
 
     def feed(self, seq: int, event: StreamEvent) -> list[Out]:
         """The frames of the next event; every event is to be fed, in order."""
-        row = e.Event(self._told.session_id, seq, self._told.turn_id, 0, event.type, _data(event))
+        row = e.Event(self._session_id, seq, self._turn_id, 0, event.type, _data(event))
         apply(self._snapshot, row)
         match event:
             case e.TurnStarted():
@@ -96,7 +97,7 @@ class Translator:
                 return self._stage(event)
 
     def _metadata(self, attempt: int) -> Out:
-        return "metadata", {"run_id": str(self._told.turn_id), "attempt": attempt}
+        return "metadata", {"run_id": str(self._turn_id), "attempt": attempt}
 
     def _error(self, event: e.Error) -> Out:
         return "error", {"error": event.code, "message": event.message}
@@ -163,7 +164,7 @@ class Translator:
         return {
             "event": kind,
             "name": self._node,
-            "run_id": str(self._told.turn_id),
+            "run_id": str(self._turn_id),
             "tags": [],
             "metadata": self._about(),
             "parent_ids": [],
@@ -171,8 +172,8 @@ class Translator:
 
     def _about(self) -> dict[str, Any]:
         return {
-            "run_id": str(self._told.turn_id),
-            "thread_id": str(self._told.session_id),
+            "run_id": str(self._turn_id),
+            "thread_id": str(self._session_id),
             "langgraph_node": self._node,
         }
 
@@ -181,9 +182,23 @@ def _data(event: StreamEvent) -> str:
     return event.model_dump_json(exclude={"type"}, exclude_none=True)
 
 
+class Values:
+    """A thread's state as the log tells it. It writes each message once, for however many states."""
+
+    def __init__(self) -> None:
+        self._written: dict[str, dict[str, Any]] = {}
+
+    def of(self, messages: Sequence[Message]) -> dict[str, Any]:
+        return {"messages": [self._write(message) for message in messages if message.content or message.role == "user"]}
+
+    def _write(self, message: Message) -> dict[str, Any]:
+        if message.id not in self._written:
+            self._written[message.id] = _message(message)
+        return self._written[message.id]
+
+
 def values_of(messages: Sequence[Message]) -> dict[str, Any]:
-    """A thread's state as the log tells it."""
-    return {"messages": [_message(message) for message in messages if message.content or message.role == "user"]}
+    return Values().of(messages)
 
 
 def _message(message: Message) -> dict[str, Any]:

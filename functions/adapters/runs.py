@@ -1,7 +1,7 @@
 """What the adapters share: a turn as its events tell it, and requests made of another protocol's."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,22 +11,28 @@ from pydantic import ValidationError
 from functions.chat import start
 from functions.contract import StartRequest
 from functions.replica import Replica
-from graph.eventlog.errors import TurnNotFound
+from graph.eventlog.errors import BadCursor, TurnNotFound
 from graph.eventlog.events import ENDS, Event, StreamEvent
 from graph.eventlog.hub import Reader
 from graph.eventlog.snapshot import Snapshot, fold
 
 
 class Told(NamedTuple):
-    """A turn, and the conversation before it. `end` is its terminal event, None while it is under way."""
+    """A turn as its session's `events` tell it. `reset_seq`: of its newest reset, 0 without one. `end` is its terminal
+    event, None while it is under way."""
 
     session_id: UUID
     turn_id: UUID
     first_seq: int
+    reset_seq: int
     begun: str
-    before: Snapshot
     end: StreamEvent | None
     status: str
+    events: Sequence[Event]
+
+    def before(self) -> Snapshot:
+        """The conversation before it; a fold, so only for whoever shows it."""
+        return fold(self.session_id, (event for event in self.events if event.seq < self.first_seq))
 
 
 def tell(session_id: UUID, events: Sequence[Event], turn_id: UUID) -> Told:
@@ -34,11 +40,23 @@ def tell(session_id: UUID, events: Sequence[Event], turn_id: UUID) -> Told:
     mine = [event for event in events if event.turn_id == turn_id]
     if not mine:
         raise TurnNotFound
+    return _tell(session_id, events, mine)
+
+
+def tell_all(session_id: UUID, events: Sequence[Event]) -> list[Told]:
+    """A session's turns, oldest first, in one pass."""
+    turns: dict[UUID, list[Event]] = {}
+    for event in events:
+        turns.setdefault(event.turn_id, []).append(event)
+    return [_tell(session_id, events, mine) for mine in turns.values()]
+
+
+def _tell(session_id: UUID, events: Sequence[Event], mine: Sequence[Event]) -> Told:
     first, last = mine[0], mine[-1]
     end = last.parse() if last.type in ENDS else None
     status = last.type if end is not None else "queued" if len(mine) == 1 else "running"
-    before = fold(session_id, [event for event in events if event.seq < first.seq])
-    return Told(session_id, turn_id, first.seq, first.parse().timestamp, before, end, status)
+    reset_seq = max((event.seq for event in mine if event.type == "reset"), default=0)
+    return Told(session_id, first.turn_id, first.seq, reset_seq, first.parse().timestamp, end, status, events)
 
 
 async def known_events(replica: Replica, owner: str, session_id: UUID) -> list[Event]:
@@ -53,12 +71,21 @@ def newest(events: Sequence[Event]) -> UUID | None:
     return next((event.turn_id for event in reversed(events) if event.type == "turn_started"), None)
 
 
-async def watch(replica: Replica, owner: str, told: Told, watching: ExitStack) -> Reader:
-    """Reads the turn from its first event on. Raises SessionNotFound."""
-    watching.enter_context(replica.limits.tail(owner))
-    watching.enter_context(replica.limits.tail(owner))
+@contextmanager
+def reading(replica: Replica, owner: str) -> Iterator[ExitStack]:
+    """Counts a response among the owner's tails: before a turn starts, so that none runs that nobody may read."""
+    with ExitStack() as watching:
+        watching.enter_context(replica.limits.tail(owner))
+        yield watching
+
+
+async def watch(replica: Replica, owner: str, told: Told, watching: ExitStack, cursor: int = 0) -> Reader:
+    """Reads the turn from its first event on; the client has had all up to `cursor`. Raises SessionNotFound, and
+    BadCursor past the log's end."""
     watched = watching.enter_context(replica.hub.watch(told.session_id))
     gate = await replica.log.gate(told.session_id, owner)
+    if cursor > gate.last_seq:
+        raise BadCursor
     return replica.hub.reader(watched, gate.last_seq, told.first_seq - 1, active=gate.active)
 
 

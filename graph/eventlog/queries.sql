@@ -245,6 +245,21 @@ select s.session_id, s.title, s.created_at, s.updated_at,
    and (%(before)s::timestamptz is null or (s.updated_at, s.session_id) < (%(before)s::timestamptz, %(before_id)s::uuid))
  order by s.updated_at desc, s.session_id desc limit %(limit)s;
 
+-- name: threads
+-- Newest first, each with where it stands by its newest event. Without a limit: all.
+select session_id, status from (
+  select s.session_id, s.updated_at,
+         case when last.type is null then 'idle'
+              when last.type = 'error' then 'error'
+              when last.type = 'done' and last.data->'interrupted' is not null then 'interrupted'
+              when last.type in ('done', 'cancelled') then 'idle'
+              else 'busy' end as status
+    from sessions s left join lateral (
+      select e.type, e.data from events e where e.session_id = s.session_id order by e.seq desc limit 1) last on true
+   where s.owner = %(owner)s and s.deleted_at is null) threads
+ where (%(ids)s::uuid[] is null or session_id = any(%(ids)s::uuid[])) and (%(status)s::text is null or status = %(status)s)
+ order by updated_at desc, session_id desc limit %(limit)s offset %(offset)s;
+
 -- name: session
 select session_id, title, created_at, updated_at from sessions
  where session_id = %(session_id)s and owner = %(owner)s and deleted_at is null;

@@ -16,6 +16,12 @@ class Sessions(Log):
         moment, session_id = before or (None, None)
         return await self._rows("sessions", owner=owner, query=search, before=moment, before_id=session_id, limit=limit)
 
+    async def threads(
+        self, owner: str, ids: list[UUID] | None, status: str | None, limit: int | None, offset: int
+    ) -> list[Row]:
+        """Of each session its id and `status`: idle, busy, interrupted or error. Newest first."""
+        return await self._rows("threads", owner=owner, ids=ids, status=status, limit=limit, offset=offset)
+
     async def make(self, session_id: UUID, owner: str) -> Row:
         """A session in which nothing has been said yet; an old one as it is. Raises SessionNotFound."""
         await self._owned("start_session", session_id=session_id, owner=owner, title="")

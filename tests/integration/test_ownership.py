@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from itsdangerous import TimestampSigner
 
 from functions import auth
+from functions.adapters.langgraph_sdk import ABSENT
 from functions.auth import COOKIE, COOKIE_MAX_AGE_SECONDS, COOKIE_RENEWED_SECONDS, SALT
 from tests.support.app import calling, composed
 from tests.support.issuer import Issuer, issuing
@@ -48,6 +49,8 @@ OF_A_SESSION: dict[tuple[str, str], tuple[int, Any]] = {
     ("POST", "/threads"): (409, {"thread_id": "{session_id}"}),
     ("GET", "/threads/{thread_id}"): (200, None),
     ("GET", "/threads/{thread_id}/state"): (200, None),
+    ("GET", "/threads/{thread_id}/state/{checkpoint_id}"): (200, None),
+    ("POST", "/threads/{thread_id}/state/checkpoint"): (200, {"checkpoint": {"checkpoint_id": "1"}}),
     ("POST", "/threads/{thread_id}/history"): (200, {}),
     ("GET", "/threads/{thread_id}/runs"): (200, None),
     ("POST", "/threads/{thread_id}/runs"): (409, RUN),
@@ -65,10 +68,13 @@ OF_A_SESSION: dict[tuple[str, str], tuple[int, Any]] = {
 # What gives everybody his own, or the same to all.
 LISTS = {("GET", "/sessions"), ("POST", "/threads/search")}
 ALIKE: dict[tuple[str, str], Any] = {
+    **dict.fromkeys(ABSENT),
     ("POST", "/assistants/search"): {},
+    ("POST", "/assistants/count"): {},
+    ("POST", "/threads/count"): {},
+    ("POST", "/runs"): RUN,
     ("GET", "/assistants/{assistant_id}"): None,
     ("GET", "/assistants/{assistant_id}/schemas"): None,
-    ("POST", "/threads/{thread_id}/state"): {},
     ("POST", "/runs/stream"): RUN,
     ("POST", "/runs/wait"): RUN,
 }
@@ -164,7 +170,8 @@ async def _started(client: httpx.AsyncClient) -> dict[str, str]:
     assert reply.status_code == 202, reply.text
     turn_id = reply.json()["turn_id"]
     names = {"session_id": session_id, "turn_id": turn_id, "thread_id": session_id, "run_id": turn_id}
-    return {**names, "assistant_id": "agent", "chat_id": f"{session_id}.{turn_id}"}
+    names |= {"assistant_id": "agent", "checkpoint_id": "1", "namespace": "of-a-subgraph"}
+    return {**names, "chat_id": f"{session_id}.{turn_id}"}
 
 
 @pytest.mark.parametrize("owning", OWNERS)

@@ -12,11 +12,10 @@ from functions.frames import encode
 from graph.eventlog import events as e
 from graph.eventlog.events import Event
 from graph.eventlog.hub import Frame
-from graph.eventlog.snapshot import Snapshot
 
 SESSION, TURN = uuid4(), uuid4()
 ID = f"{TURN}:assistant"
-TOLD = Told(SESSION, TURN, 1, "", Snapshot(session_id=SESSION), None, "running")
+TOLD = Told(SESSION, TURN, 1, 0, "", None, "running", [])
 
 
 def _started() -> e.StreamEvent:
@@ -35,8 +34,10 @@ def _done(text: str) -> e.StreamEvent:
     return e.Done(turn_id=TURN, message=e.AnswerMessage(id=ID, content=text))
 
 
-def _chunks(*events: e.StreamEvent, resets: bool = False) -> list[dict[str, Any]]:
-    chunks = Chunks(TOLD, resets=resets)
+def _chunks(*events: e.StreamEvent, resets: bool = False, told: Told = TOLD) -> list[dict[str, Any]]:
+    for event in events:
+        event.timestamp = "2026-11-27T12:00:00.000Z"
+    chunks = Chunks(told, resets=resets)
     return [chunk for seq, event in enumerate(events, 1) for chunk in chunks.feed(seq, event)]
 
 
@@ -58,13 +59,37 @@ def test_version_6_hears_nothing_of_an_attempt_that_says_the_same() -> None:
     assert _types(chunks)[-3:] == ["text-end", "finish-step", "finish"]
 
 
-@pytest.mark.parametrize(("second", "end"), [("Coffee.", "Coffee."), ("Iron", "Iron")])
-def test_version_6_is_sent_back_by_an_attempt_that_says_otherwise(second: str, end: str) -> None:
-    """It cannot take words back; a resume reads the message from its start."""
+@pytest.mark.parametrize(("second", "end"), [("Coffee.", "Coffee."), ("Iron", "Iron"), ("Iron", "")])
+def test_version_6_gets_the_words_of_an_attempt_that_says_otherwise_in_a_part_of_their_own(
+    second: str, end: str
+) -> None:
+    """It cannot take words back: it is told that those before no longer hold."""
     chunks = _chunks(_started(), *_tokens("Iron and "), _again(), *_tokens(second), _done(end))
-    assert {"type": "error", "errorText": STARTED_AGAIN} in chunks
-    assert _types(chunks)[-1] == "finish", "without it the workflow transport asks for ever"
-    assert _text(chunks) == "Iron and "
+    at = _types(chunks).index("data-reset")
+    assert _types(chunks)[at - 1] == "text-end"
+    assert "".join(chunk.get("delta", "") for chunk in chunks[at:]) == end
+    assert "error" not in _types(chunks)
+    assert _types(chunks)[-1] == "finish"
+    opened = [chunk["id"] for chunk in chunks if chunk["type"] == "text-start"]
+    assert opened == [chunk["id"] for chunk in chunks if chunk["type"] == "text-end"]
+    assert len(opened) == len(set(opened)), "no part is opened twice"
+
+
+@pytest.mark.parametrize("reason", ["worker_lost", "revised"])
+def test_a_resume_of_version_6_shows_nothing_of_what_was_taken_back_before(reason: str) -> None:
+    reset = e.Reset(turn_id=TURN, attempt=2, reason=reason)
+    events = [_started(), *_tokens('{"topic": 1}', "Iron"), reset, *_tokens("Coffee."), _done("Coffee.")]
+    chunks = _chunks(*events, told=TOLD._replace(reset_seq=4))
+    assert _text(chunks) == "Coffee."
+    assert _types(chunks) == ["start", "start-step", "text-start", "text-delta", "text-end", "finish-step", "finish"]
+
+
+def test_a_stage_that_was_under_way_ends_with_its_turn() -> None:
+    begun = [_started(), e.GenerationStart(turn_id=TURN, model="m"), *_tokens("Iron.")]
+    stopped = e.Cancelled(turn_id=TURN, reason="user_initiated", content="Iron.")
+    for end, state in ((_done("Iron."), "done"), (stopped, "stopped")):
+        stages = [chunk["data"]["state"] for chunk in _chunks(*begun, end) if chunk["type"] == "data-stage"]
+        assert stages == ["active", state]
 
 
 def test_version_7_takes_the_words_of_the_first_attempt_back() -> None:

@@ -41,7 +41,7 @@ async def test_use_chat_shows_stages_sources_and_the_text(replicas: tuple[Server
         talk.tell("send", text=QUESTION)
         end = await talk.until(ready)
         assert end["text"] == ANSWER
-        assert stages(end) == {"retrieval": "done", "reranking": "done", "generation": "active"}
+        assert stages(end) == {"retrieval": "done", "reranking": "done", "generation": "done"}
         assert kinds(end).count("source-document") == 3
         assert any(said["text"] not in ("", ANSWER) for said in talk.heard), "it came piece by piece"
 
@@ -125,7 +125,7 @@ async def test_a_killed_servers_answer_is_taken_over_and_its_text_is_exact(datab
         assert end["text"] == ANSWER
         assert end["id"] == first["id"]
         assert kinds(end).count("text") == 1
-        assert stages(end) == {"retrieval": "done", "reranking": "done", "generation": "active"}
+        assert stages(end) == {"retrieval": "done", "reranking": "done", "generation": "done"}
     shown = [said["text"] for said in seven.heard]
     assert any(len(later) < len(earlier) for earlier, later in pairwise(shown)), "the first attempt was forgotten"
 
@@ -149,19 +149,32 @@ async def test_the_workflow_transport_goes_on_at_its_chunk(replicas: tuple[Serve
         assert [chunk["type"] for chunk in whole].count("finish") == 1
 
         run = f"{chat}.{whole[0]['messageMetadata']['turn_id']}"
-        for start in (0, 7, len(whole) - 1, -3):
+        step = next(n for n, chunk in enumerate(whole) if chunk["type"] == "start-step")
+        starts = {0: 0, 7: 7, len(whole) - 1: len(whole) - 1, -1: len(whole) - 1, -3: step, -20: step, -1000: 0}
+        for start, begins in starts.items():
             talk.heard.clear()
             talk.tell("join", run=run, startIndex=start)
             await talk.until(lambda said: "ended" in said)
-            if start >= 0:
-                assert index(talk) == whole[start:], start
-            else:
-                assert [chunk["type"] for chunk in index(talk)][-1] == "finish"
-        async with httpx.AsyncClient(trust_env=False, headers={"cookie": cookie}) as client:
-            reply = await client.get(f"{one.url}/api/chat/{run}/stream?startIndex=-3")
-        assert reply.headers["x-workflow-stream-tail-index"] == str(len(whole) - 1)
-        assert reply.text.count("data: {") == 3
-        assert reply.text.endswith("data: [DONE]\n\n")
+            assert index(talk) == whole[begins:], start
+
+
+async def test_the_workflow_transport_counts_on_from_where_a_step_begins(replicas: tuple[Server, Server]) -> None:
+    """It is cut after a resume by a negative index, and goes on at the next chunk."""
+    one, two = replicas
+    cookie, chat = cookie_of(one.url), str(uuid4())
+    async with proxying(one.url) as proxy, talking("workflow.mjs", proxy.url, cookie, chat) as talk:
+        talk.tell("send", text=QUESTION)
+        begun = await talk.until(lambda said: said["chunk"].get("messageMetadata"))
+        await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
+        async with talking("workflow.mjs", proxy.url, cookie, chat) as other:
+            run = f"{chat}.{begun['chunk']['messageMetadata']['turn_id']}"
+            other.tell("join", run=run, startIndex=-2)
+            await other.until(lambda said: said["chunk"].get("delta", "").startswith("w12 "))
+            proxy._upstreams = (two.url,)
+            proxy.cut()
+            await other.until(lambda said: "ended" in said)
+            assert index(other)[0]["type"] == "start-step"
+            assert "".join(chunk.get("delta", "") for chunk in index(other)) == ANSWER
 
 
 def test_requests_are_refused_in_the_words_of_our_own(replicas: tuple[Server, Server]) -> None:
