@@ -14,10 +14,10 @@ from graph.breakpoints import waits
 from graph.deadlines import Clock, Deadlines
 from graph.eventlog.errors import DatabaseUnavailable, Fenced
 from graph.eventlog.events import Event, NewEvent, Reset, new_event
-from graph.eventlog.log import Claim, Log
+from graph.eventlog.log import Candidate, Claim, Log
 from graph.eventlog.saver import held_turn
-from graph.eventlog.writer import HeldTurn, Writer
-from graph.failures import error_event
+from graph.eventlog.writer import AppendFailed, HeldTurn, Writer
+from graph.failures import FAILURES, error_event
 from graph.provider import code_of
 from graph.served import Served
 
@@ -175,6 +175,14 @@ class _Attempt:
             await self.turns.writer.flush(self.turn)
         except Fenced:
             logger.info("turn ended elsewhere first", extra={"turn_id": str(self.turn.turn_id)})
+        except AppendFailed:
+            await self._lose(code)
+
+    async def _lose(self, code: str) -> None:
+        """The database refused something of this attempt for good: the log ends the turn with what it has of it."""
+        message, retryable = FAILURES[code]
+        held = Candidate(self.turn.session_id, self.turn.turn_id, self.turn.attempt)
+        await self.turns.log.lose(held, code, message, retryable=retryable, held=True)
 
 
 def _heard(events: list[Event], turn_id: UUID) -> str:

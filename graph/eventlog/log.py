@@ -229,17 +229,25 @@ class Log:
             raise errors.TurnNotFound
         return await self._end(session_id, found[0]["turn_id"], "cancelled", {"reason": reason})
 
-    async def lose(self, candidate: Candidate, code: str, message: str, *, retryable: bool) -> Ended:
-        """Ends a turn that no worker can go on with, while its lease is still run out."""
-        data = {"code": code, "message": message, "retryable": retryable}
-        return await self._end(candidate.session_id, candidate.turn_id, "error", data, candidate.attempt)
+    async def lose(
+        self, candidate: Candidate, code: str, message: str, *, retryable: bool, held: bool = False
+    ) -> Ended:
+        """Ends a turn that no worker can go on with, while its lease is still run out, or as the worker that holds it.
 
-    async def _end(self, session_id: UUID, turn_id: UUID, status: str, data: Row, attempt: int | None = None) -> Ended:
+        The content is what the log has of the answer. Raises TurnNotFound.
+        """
+        data = {"code": code, "message": message, "retryable": retryable}
+        return await self._end(candidate.session_id, candidate.turn_id, "error", data, candidate.attempt, held)
+
+    async def _end(
+        self, session_id: UUID, turn_id: UUID, status: str, data: Row, attempt: int | None = None, held: bool = False
+    ) -> Ended:
         parameters = {
             "session_id": session_id,
             "turn_id": turn_id,
             "status": status,
             "attempt": attempt,
+            "held": held,
             "data": encode_data(data, timestamp()),
         }
         async with self._transaction(pipeline=True) as connection:

@@ -126,7 +126,8 @@ select 1 / bool_and((select t.attempt = b.attempt and (t.status = 'running' or t
 -- name: committed
 -- After a lost answer: did this row of ours land? A turn's rows of a batch are all there or none.
 select 1 from events
- where session_id = %(session_id)s and seq = %(seq)s and turn_id = %(turn_id)s and attempt = %(attempt)s;
+ where session_id = %(session_id)s and seq = %(seq)s and turn_id = %(turn_id)s and attempt = %(attempt)s
+   and type = %(type)s and data::text = %(data)s;
 
 -- name: renew
 -- LEASES of many turns; same order of locks as append. A missing n has been fenced. The held turns' status, which is
@@ -153,12 +154,13 @@ returning attempt;
 
 -- name: end_by_anyone
 -- CANCEL, or the end of a turn that nobody can go on with, after lock_turn. The content is the tokens after the last
--- reset. With %(attempt)s only while that attempt's lease is still run out. No row: the turn had ended, read it.
+-- reset. With %(attempt)s only while that attempt's lease is still run out, or %(held)s by that attempt itself. No row:
+-- the turn had ended, or is another's: read it.
 with c as (
   update turns set status = %(status)s, attempt = attempt + 1, worker = null, lease_until = null, ended_at = now(),
          last_seq = 1 + (select max(seq) from events where session_id = %(session_id)s)
    where session_id = %(session_id)s and turn_id = %(turn_id)s and status in ('queued', 'running')
-     and (%(attempt)s::int is null or (attempt = %(attempt)s::int and lease_until < now()))
+     and (%(attempt)s::int is null or (attempt = %(attempt)s::int and (%(held)s or lease_until < now())))
   returning session_id, turn_id, attempt, first_seq, last_seq),
 ins as (
   insert into events (session_id, seq, turn_id, attempt, type, data)

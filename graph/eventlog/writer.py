@@ -26,10 +26,15 @@ logger = logging.getLogger(__name__)
 BUFFER_MAX_EVENTS = 512
 WAIT_FOR_WRITES_SECONDS = 0.05  # a task that wrote nothing has no writes to wait for
 SEPARATOR = "\x1e"
-RECONNECT_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+AGAIN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 IDLE_IN_TRANSACTION_MS = 500  # a process frozen in mid-flight must not hold its turns' locks: cancel waits for them
 
-TRANSIENT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.LockNotAvailable)
+# Refusals that pass. SQLSTATEs by their beginning: no room or no memory; a deadlock, a serialisation failure.
+PASSING = ("53", "40")
+# What may lie at one turn of a batch: a lock that it waits for, a statement that took too long or was cancelled.
+PASSING_ALONE = ("55P03", "57014", "40P01")
+# A server that another has replaced, and only reads now; a prepared statement that is not there, behind a new pooler.
+PASSING_ELSEWHERE = ("25006", "26000", "42P05")
 
 Statement = tuple[Any, Any, bool]  # query, parameters, executemany
 
@@ -54,6 +59,7 @@ class HeldTurn:
     has_put: bool = False
     put_failure: BaseException | None = None  # of a checkpoint that nobody waited for
     pending: list[NewEvent] = field(default_factory=list)
+    again: "_Part | None" = None  # what the database refused for the moment: it goes before anything newer
     jobs: list["_Job"] = field(default_factory=list)
     waiting: list["asyncio.Future[None]"] = field(default_factory=list)
     written: set[str] = field(default_factory=set)  # tasks whose writes were handed in, or are waited for no longer
@@ -80,6 +86,7 @@ class _Part:
     rows: list[Event]
     jobs: list[_Job]
     waiting: list["asyncio.Future[None]"]
+    settled: bool = False
 
     @property
     def ends(self) -> str:
@@ -164,32 +171,49 @@ class Writer:
         self._wanted.set()
 
     async def _run(self) -> None:
+        refusals = 0
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            parts = self._take()
+            parts: list[_Part] = []
             try:
+                parts = self._take()
                 if parts:
                     await self._commit(parts)
             except Exception as error:
                 logger.exception("append failed")
+                await self._drop()
                 for part in parts:
-                    _fail(part, error)
+                    if not part.settled and part.turn.again is None:
+                        _fail(part, error)
+            if waits := sum(part.turn.again is not None for part in parts):
+                await asyncio.sleep(_pause_seconds(refusals))
+            refusals = refusals + 1 if waits == len(parts) else 0
 
     def _take(self) -> list[_Part]:
         stamp = timestamp()
-        turns = list(self._touched)
-        self._touched.clear()
-        return [part for turn in turns if (part := _take_part(turn, stamp)) is not None]
+        turns, self._touched = list(self._touched), {}
+        parts = []
+        for turn in turns:
+            if turn.again is not None and _may_write(turn):
+                self._touch(turn)  # for what came in meanwhile
+                parts.append(turn.again)
+                turn.again = None
+            elif (part := _take_part(turn, stamp)) is not None:
+                parts.append(part)
+        return parts
 
     async def _commit(self, parts: list[_Part]) -> None:
-        """One flight for all; if the database refuses the batch as a whole, each turn goes alone."""
+        """One flight for all. If the database refuses the batch as a whole, each turn goes alone, or all go again when
+        it is nobody's fault."""
         try:
             with measures.COMMIT_SECONDS.time():
                 accepted = await self._flight(parts)
         except psycopg.Error as error:
             if await self._lost_with(error):
                 await self._after_lost_answer(parts, error)
+            elif _passes(error) and (len(parts) == 1 or error.sqlstate not in PASSING_ALONE):
+                await self._again(parts, error)
             elif len(parts) > 1:
                 for part in parts:
                     await self._commit([part])
@@ -212,6 +236,15 @@ class Writer:
         if self._connection is not None:
             await self._connection.close()
 
+    async def _again(self, parts: list[_Part], error: psycopg.Error) -> None:
+        """After a pause, before anything newer of these turns; others' goes with it."""
+        logger.warning("append refused for now, %d turns go again: %s", len(parts), type(error).__name__)
+        if error.sqlstate in PASSING_ELSEWHERE:
+            await self._drop()
+        for part in parts:
+            part.turn.again = part
+            self._touch(part.turn)
+
     async def _after_lost_answer(self, parts: list[_Part], error: psycopg.Error) -> None:
         """The connection broke: what had committed stays, the rest goes again, each turn alone."""
         logger.warning("append interrupted, %d turns go again: %s", len(parts), type(error).__name__)
@@ -232,19 +265,21 @@ class Writer:
                 return await (await connection.execute(query("committed"), row)).fetchone() is not None
             except psycopg.Error as error:
                 if not await self._lost_with(error):
-                    raise
+                    if not _passes(error):
+                        raise
+                    await asyncio.sleep(_pause_seconds(0))
 
     async def _alone(self, part: _Part, error: psycopg.Error) -> None:
-        """A single turn that the database refuses: without its checkpoint statements, else its rows are the fault."""
+        """A single turn that the database refuses, and not for now: without its checkpoint statements, whose writer is
+        told; else its rows are the fault."""
         if isinstance(error, psycopg.errors.UniqueViolation) and await self._stands(part):
             self._settle([part])
         elif isinstance(error, psycopg.errors.DivisionByZero):
             _refuse([part])
-        elif isinstance(error, TRANSIENT):
-            await self._commit([part])
         elif part.jobs:
             _fail_jobs(part, error)
-            await self._commit([_Part(part.turn, part.rows, [], part.waiting)])
+            part.jobs = []
+            await self._commit([part])
         else:
             logger.error("append refused for one turn: %s", type(error).__name__)
             _fail(part, error)
@@ -263,18 +298,27 @@ class Writer:
     ) -> set[int]:
         """BEGIN … COMMIT in one pipelined flight: no decision in between, so the turns' locks last one round trip."""
         guard = _turns([part.turn for part in parts if part.jobs])
+        refusal: psycopg.Error | None = None
+        appended = connection.cursor()
         try:
             async with connection.pipeline(), connection.cursor() as cursor:
-                await connection.execute("begin isolation level read committed")
-                await connection.execute(f"set local idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
-                appended = await connection.execute(query("append"), append, prepare=True)
-                await connection.execute(query("guard"), guard)
-                for statement, parameters, many in (s for part in parts for job in part.jobs for s in job.statements):
-                    await (cursor.executemany if many else cursor.execute)(statement, parameters)
-                await connection.execute("commit")
-        except psycopg.Error:
+                try:
+                    await connection.execute("begin isolation level read committed")
+                    await connection.execute(
+                        f"set local idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}"
+                    )
+                    await appended.execute(query("append"), append, prepare=True)
+                    await connection.execute(query("guard"), guard)
+                    for statement, parameters, many in (s for p in parts for job in p.jobs for s in job.statements):
+                        await (cursor.executemany if many else cursor.execute)(statement, parameters)
+                    await connection.execute("commit")
+                except psycopg.Error as error:
+                    refusal = error  # the pipeline's end says the same once more, and psycopg would log that
+        except psycopg.Error as error:
+            refusal = refusal or error
+        if refusal is not None:
             await self._roll_back()
-            raise
+            raise refusal
         return {row[0] for row in await appended.fetchall()}
 
     async def _roll_back(self) -> None:
@@ -292,7 +336,7 @@ class Writer:
             try:
                 self._connection = await self._connect()
             except psycopg.OperationalError as error:
-                pause = RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS) - 1)]
+                pause = _pause_seconds(attempt)
                 logger.warning("no connection to append with, again in %.2f s: %s", pause, type(error).__name__)
                 await asyncio.sleep(pause)
                 attempt += 1
@@ -301,11 +345,18 @@ class Writer:
 
     def _settle(self, parts: list[_Part]) -> None:
         rows = [row for part in parts for row in part.rows]
-        if rows:
-            _count(rows)
-            self._on_committed(rows)
+        try:
+            if rows:
+                _count(rows)
+                self._on_committed(rows)
+        except Exception:  # it is committed all the same
+            logger.exception("committed events were not announced, readers poll")
         for part in parts:
             _resolve(part)
+
+
+def _pause_seconds(times: int) -> float:
+    return AGAIN_SECONDS[min(times, len(AGAIN_SECONDS) - 1)]
 
 
 def _count(rows: list[Event]) -> None:
@@ -315,14 +366,28 @@ def _count(rows: list[Event]) -> None:
             measures.ENDED.labels(row.type, orjson.loads(row.data).get("code", "")).inc()
 
 
+def _passes(error: psycopg.Error) -> bool:
+    state = error.sqlstate or ""
+    return state.startswith(PASSING) or state in (*PASSING_ALONE, *PASSING_ELSEWHERE)
+
+
 def _resolve(part: _Part) -> None:
+    part.settled = True
     for future in (*part.waiting, *(job.done for job in part.jobs)):
         if not future.done():
             future.set_result(None)
 
 
+def _may_write(turn: HeldTurn) -> bool:
+    return not turn.fenced and turn.failure is None
+
+
 def _take_part(turn: HeldTurn, stamp: str) -> _Part | None:
-    """A turn's share of the next batch, or None: it has none, or it cannot be encoded and the turn fails, alone."""
+    """A turn's share of the next batch, or None: it has none, or it fails, alone, because something of it was refused
+    before (what comes after would leave a gap) or cannot be encoded."""
+    if not _may_write(turn):
+        _fail_all(turn)
+        return None
     ready = next((n for n, event in enumerate(turn.pending) if event.task and event.task not in turn.written), None)
     pending, jobs, waiting = turn.pending[:ready], turn.jobs, turn.waiting
     turn.pending, turn.jobs, turn.waiting = turn.pending[len(pending) :], [], []
@@ -332,16 +397,13 @@ def _take_part(turn: HeldTurn, stamp: str) -> _Part | None:
             data = encode_data(event.data, stamp)
             seq = turn.next_seq + len(part.rows)
             part.rows.append(Event(turn.session_id, seq, turn.turn_id, turn.attempt, event.type, data))
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         _fail(part, error)
         return None
     turn.next_seq += len(part.rows)
     if part.rows or part.jobs:
         return part
-    if turn.fenced or turn.failure is not None:
-        _fail(part, turn.failure or Fenced())
-    else:
-        _resolve(part)  # all that it handed in had been committed with an earlier batch
+    _resolve(part)  # all that it handed in had been committed with an earlier batch
     return None
 
 
@@ -382,8 +444,19 @@ def _refuse(parts: Sequence[_Part]) -> None:
         _fail(part, Fenced())
 
 
+def _fail_all(turn: HeldTurn) -> None:
+    """What the turn has handed in since something of it was refused."""
+    part, again = _Part(turn, [], turn.jobs, turn.waiting), turn.again
+    turn.jobs, turn.waiting, turn.again = [], [], None
+    for lost in (again, part):
+        if lost is not None:
+            _fail(lost, turn.failure or Fenced())
+
+
 def _fail(part: _Part, error: Exception) -> None:
+    """Nothing more of its turn is written by this attempt: what came after would leave a gap."""
     failure = error if isinstance(error, LogError) else AppendFailed()
+    part.turn.pending.clear()
     if not part.turn.fenced:
         part.turn.failure = failure
     for future in part.waiting:

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import time
+from collections.abc import Iterator
 from uuid import uuid4
 
 import psycopg
@@ -13,7 +15,7 @@ from graph.eventlog.events import ENDS, Event
 from graph.eventlog.log import Candidate
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.snapshot import fold
-from graph.eventlog.writer import HeldTurn, Writer
+from graph.eventlog.writer import HeldTurn, Statement, Writer
 from tests.support.turns import OWNER, all_events, done, held, holding, open_writer, started, token
 
 
@@ -299,15 +301,24 @@ async def test_one_turn_that_cannot_be_stored_harms_no_other(database_url: str, 
     assert ended.status == "cancelled"
 
 
+class Slowly(list[Statement]):
+    """The server has its time to answer what it was sent before."""
+
+    def __iter__(self) -> Iterator[Statement]:
+        for statement in super().__iter__():
+            yield statement
+            time.sleep(0.1)
+
+
 async def test_a_refusal_that_nobody_waits_for_any_more_is_no_error(
     log: Sessions, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With durability "async" nobody waits for a checkpoint."""
+    """With durability "async" nobody waits for a checkpoint. The refusal has come before the last statement is sent."""
     stale = await holding(log, lease_seconds=0)
     await held(log, Candidate(stale.session_id, stale.turn_id, attempt=stale.attempt))
     async with open_writer(database_url) as writer:
         for _ in range(2):
-            writer.hand_in(stale, [("select 1", None, False)])
+            writer.hand_in(stale, Slowly([("select 1", None, False)] * 3))
         with pytest.raises(Fenced):
             await writer.flush(stale)
     gc.collect()

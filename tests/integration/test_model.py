@@ -98,6 +98,7 @@ class World:
     replicas: list[Replica]
     histories: dict[UUID, History]
     steps: Counter[str]
+    announced_wrongly: list[BaseException]
     failure: BaseException | None = None
 
 
@@ -109,6 +110,7 @@ def _row(event: Event) -> Row:
 async def open_world(url: str, runner: asyncio.Runner) -> AsyncIterator[World]:
     histories: dict[UUID, History] = {}
     replicas: list[Replica] = []
+    announced_wrongly: list[BaseException] = []
     async with AsyncExitStack() as stack:
         observer = stack.enter_context(psycopg.connect(url, autocommit=True))
         observer.execute("create table notes (session_id uuid, attempt int, held int, status text, ending bool)")
@@ -118,9 +120,12 @@ async def open_world(url: str, runner: asyncio.Runner) -> AsyncIterator[World]:
 
         def committed(mine: int) -> Callable[[list[Event]], None]:
             def announce(events: list[Event]) -> None:
-                _check_committed(observer, events)
-                for event in events:
-                    histories[event.session_id].announced(_row(event))
+                try:
+                    _check_committed(observer, events)
+                    for event in events:
+                        histories[event.session_id].announced(_row(event))
+                except BaseException as wrong:  # a writer goes on after that
+                    announced_wrongly.append(wrong)
                 for n, replica in enumerate(replicas):
                     if n == mine and not replica.deaf:
                         replica.hub.publish(events)
@@ -135,7 +140,7 @@ async def open_world(url: str, runner: asyncio.Runner) -> AsyncIterator[World]:
             writer = await stack.enter_async_context(Writer(connect, committed(n)))
             replicas.append(Replica(hub, writer))
         killer = await stack.enter_async_context(await connect())
-        yield World(url, runner, log, observer, killer, replicas, histories, Counter())
+        yield World(url, runner, log, observer, killer, replicas, histories, Counter(), announced_wrongly)
 
 
 def _check_committed(observer: psycopg.Connection[Any], events: list[Event]) -> None:
@@ -475,6 +480,8 @@ class Conversations(RuleBasedStateMachine):
     # What must hold after every step.
 
     def _check(self) -> None:
+        for wrong in self.world.announced_wrongly:
+            raise wrong
         snapshots = self.world.runner.run(self._snapshots())
         for session_id, (rows, turns) in self._tables().items():
             if session_id in self.erased:

@@ -121,7 +121,7 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, owner: str) -> list[Hot
     asked = {"owner": owner, "session_id": ended[0], "turn_id": UUID(int=1), "request_id": "new", "replaces": None}
     takes = {"worker": "w", "lease_seconds": 6, "reason": "worker_lost"}
     leases = {"sessions": sessions, "turns": [turn_id for _, turn_id in running], "attempts": attempts}
-    end = {"status": "cancelled", "data": "{}", "attempt": None}
+    end = {"status": "cancelled", "data": "{}", "attempt": None, "held": False}
     current, behind = [STREAMED] * len(running), [STREAMED - 2] * len(running)
     return [
         Hot("append", _batch(running, 2), 500, 16_000, 12_000, "2 events of each of 500 turns"),
@@ -129,7 +129,7 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, owner: str) -> list[Hot
         Hot("append", _batch(running[:1], 1), 1, 60, 1200, "one event"),
         Hot("guard", _turns(_held(running)), 1, 4000, 2000),
         Hot("renew", {**leases, **takes}, 500, 20_000, 8000),
-        Hot("committed", {**one, "seq": STREAMED}, 1, 20, 10),
+        Hot("committed", {**one, "seq": STREAMED, "type": "token", "data": '{"content":"iron "}'}, 1, 20, 10),
         Hot("candidates", {"limit": 500}, LOST + QUEUED, 100, 2000),
         Hot("lock_turn", one, 1, 20, 10),
         Hot("claim", {**waits, **takes}, 1, 100, 100),

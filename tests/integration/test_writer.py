@@ -2,15 +2,20 @@
 
 import asyncio
 import tracemalloc
+from uuid import uuid4
 
 import pytest
 from psycopg import AsyncConnection
 
-from graph.eventlog.events import Event
+from functions.replica import open_replica
+from functions.settings import Settings
+from functions.worker import Worker, open_worker
+from graph.eventlog.events import Event, NewEvent
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import BUFFER_MAX_EVENTS, AppendFailed, Writer
 from tests.integration.test_log import backend_is_blocked
-from tests.support.turns import all_events, done, holding, open_writer, token
+from tests.support.turns import OWNER, all_events, done, holding, open_writer, token
+from tests.support.waiting import until
 
 FLOOD = 4000
 TOKEN_BYTES = 2000
@@ -90,3 +95,151 @@ async def test_a_batch_that_one_turn_poisons_is_sent_again_turn_by_turn(database
     async with log.pool.connection() as connection:
         found = await connection.execute("select count(*) as n from secrets where name = 'note'")
         assert await found.fetchone() == {"n": 1}
+
+
+NO_ROOM = "do $$ begin if not exists (select from secrets) then raise sqlstate '53100'; end if; end $$"
+CANCEL = """select pg_cancel_backend(pid) from pg_stat_activity
+ where wait_event_type = 'Lock' and query like '%insert into events%' and datname = current_database()"""
+
+
+async def test_nothing_of_a_turn_lands_after_something_of_it_was_refused(database_url: str, log: Sessions) -> None:
+    """Law 2: what it said while the refused batch was under way would leave a gap."""
+    turn = await holding(log)
+    async with (
+        await AsyncConnection.connect(database_url) as rival,
+        await AsyncConnection.connect(database_url, autocommit=True) as observer,
+        open_writer(database_url) as writer,
+    ):
+        await rival.execute("select 1 from turns where turn_id = %s for update", [turn.turn_id])
+        turn.next_seq = 1  # a row that is there
+        await writer.append(turn, token("first "))
+        await backend_is_blocked(observer, "insert into events")
+        await writer.append(turn, token("second "))
+        late = [
+            asyncio.create_task(writer.flush(turn)),
+            asyncio.create_task(writer.write(turn, [(NOTE, ("late",), False)])),
+        ]
+        await asyncio.sleep(0)
+        await rival.rollback()
+        results = await asyncio.gather(*late, return_exceptions=True)
+        assert [type(result) for result in results] == [AppendFailed, AppendFailed]
+        healthy = await holding(log)
+        await writer.append(healthy, token("fine"))
+        await writer.flush(healthy)
+    assert [event.seq for event in await all_events(log, turn.session_id)] == [1]
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["events", "a checkpoint too"])
+async def test_a_cancelled_statement_goes_again_before_anything_newer(
+    database_url: str, log: Sessions, checkpoint: bool
+) -> None:
+    """A statement_timeout and an operator's pg_cancel_backend end the statement, not the connection."""
+    turn = await holding(log)
+    end = NewEvent("stage_complete", {"turn_id": str(turn.turn_id), "stage": "look", "duration_ms": 1}, task="task-1")
+    async with (
+        await AsyncConnection.connect(database_url) as rival,
+        await AsyncConnection.connect(database_url, autocommit=True) as observer,
+        open_writer(database_url) as writer,
+    ):
+        await rival.execute("select 1 from turns where turn_id = %s for update", [turn.turn_id])
+        await writer.append(turn, token("first "), end)
+        wrote = writer.hand_in(
+            turn, [(NOTE, ("note",), False)] if checkpoint else [("select 1", None, False)], "task-1"
+        )
+        await backend_is_blocked(observer, "insert into events")
+        await writer.append(turn, token("second "))
+        commits = writer.commits
+        await observer.execute(CANCEL)
+        await until(lambda: writer.commits > commits)
+        await rival.rollback()
+        await wrote
+        await writer.flush(turn)
+        kinds = [(event.seq, event.type) for event in await all_events(log, turn.session_id)]
+        notes = await (await observer.execute("select count(*) from secrets")).fetchone()
+    assert kinds == [(1, "turn_started"), (2, "token"), (3, "stage_complete"), (4, "token")]
+    assert notes == (int(checkpoint),)
+
+
+async def test_a_full_disk_only_delays_and_holds_no_other_turn_up(database_url: str, log: Sessions) -> None:
+    """What comes with the checkpoint waits with it; nothing is dropped."""
+    waiting, healthy = await holding(log), await holding(log)
+    async with (
+        await AsyncConnection.connect(database_url, autocommit=True) as observer,
+        open_writer(database_url) as writer,
+    ):
+        await writer.append(waiting, token("first "))
+        wrote = writer.hand_in(waiting, [(NO_ROOM, None, False)])
+        await until(lambda: waiting.again is not None)
+        await writer.append(waiting, token("second "))
+        assert text_of(await all_events(log, waiting.session_id)) == ""
+        await observer.execute(NOTE, ["room"])
+        await writer.append(healthy, token("fine"))
+        await writer.flush(healthy)
+        await wrote
+        await writer.flush(waiting)
+    assert text_of(await all_events(log, waiting.session_id)) == "first second "
+
+
+async def test_a_server_that_only_reads_now_is_left_for_another(database_url: str, log: Sessions) -> None:
+    """After a failover the old primary still answers; a new connection leads to the new one."""
+    turn = await holding(log)
+    async with open_writer(database_url) as writer:
+        await writer.append(turn, token("first "))
+        await writer.flush(turn)
+        old = writer._connection
+        assert old is not None
+        await old.execute("set default_transaction_read_only = on")
+        await writer.append(turn, token("second "))
+        await writer.flush(turn)
+        assert writer._connection is not old
+    assert text_of(await all_events(log, turn.session_id)) == "first second "
+
+
+async def test_an_event_that_is_none_ends_its_turn_and_not_the_writer(database_url: str, log: Sessions) -> None:
+    broken, healthy = await holding(log), await holding(log)
+    async with open_writer(database_url) as writer:
+        await writer.append(broken, NewEvent("token", {"text": "what the type does not have"}))
+        await writer.append(healthy, token("fine"))
+        await writer.flush(healthy)
+        with pytest.raises(AppendFailed):
+            await writer.flush(broken)
+
+
+async def test_what_is_committed_counts_also_when_it_cannot_be_announced(
+    database_url: str, log: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    turn = await holding(log)
+
+    def announce(events: list[Event]) -> None:
+        raise RuntimeError("no span")
+
+    async with open_writer(database_url, announce) as writer:
+        for word in ("first ", "second "):
+            await writer.append(turn, token(word))
+            await writer.flush(turn)
+    assert text_of(await all_events(log, turn.session_id)) == "first second "
+    assert "were not announced" in caplog.text
+
+
+async def test_a_turn_whose_append_is_refused_for_good_ends_with_what_the_log_has(database_url: str) -> None:
+    """Its reader hears so at once, not when the lease has run out three times."""
+    settings = Settings.model_validate({"model": "scripted?tokens=400&delay_ms=5", "notify": "off"})
+    async with open_replica(settings, database_url, open_worker) as replica:
+        turn = await replica.log.start(uuid4(), OWNER, "request", "What helps?")
+        replica.started(turn)
+        with replica.hub.watch(turn.session_id) as watch:
+            reader = replica.hub.reader(watch, 1, 0, active=True)
+            seen = await reader.next(10)
+            while not any(b"event: token" in frame.data for frame in seen):
+                seen += await reader.next(10)
+            assert isinstance(replica.worker, Worker)
+            (lease,) = replica.worker.leases
+            lease.turn.next_seq = 1
+            async with asyncio.timeout(5):
+                while not seen[-1].ends:
+                    seen += await reader.next(5)
+        events = await all_events(replica.log, turn.session_id)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1)) == [frame.seq for frame in seen]
+    end = events[-1].parse()
+    assert end.type == "error"
+    assert (end.code, end.retryable, end.content) == ("graph_failed", True, text_of(events[:-1]))
