@@ -292,21 +292,15 @@ def cancel(session: UUID, turn: UUID | None, reason: Literal["error", "timeout"]
 
 
 @main.command()
-@click.option("--prune", is_flag=True, help="Remove the token rows of turns that ended long ago; their answers stay.")
 @click.option("--older-than", metavar="HOURS", default=24.0, show_default=True, help="How long ago a turn ended.")
-@click.option("--expire", is_flag=True, help="Erase the sessions that are older than PULSELINE_RETENTION_DAYS.")
 @_explained
-def sweep(prune: bool, older_than: float, expire: bool) -> None:
-    """What is to be done from time to time, by anyone."""
+def sweep(older_than: float) -> None:
+    """What is to be done from time to time, by anyone: removes the token rows of turns that ended long ago, whose
+    answers stay, and erases the sessions that are older than PULSELINE_RETENTION_DAYS, where that is set."""
     settings = _settings()
-    if not prune and not expire:
-        raise click.UsageError("Say what to do: --prune, --expire or both.")
-    if expire and settings.retention_days is None:
-        raise click.UsageError("Set PULSELINE_RETENTION_DAYS: without it sessions are kept for ever.")
     with _database(settings) as url:
-        if prune:
-            console.print(f"pruned {_run(_sweep(url, older_than * 3600))} turns")
-        if expire and settings.retention_days is not None:
+        console.print(f"pruned {_run(_sweep(url, older_than * 3600))} turns")
+        if settings.retention_days is not None:
             console.print(f"erased {_run(_expire(url, settings.retention_days))} sessions")
 
 

@@ -57,7 +57,7 @@ def test_an_empty_database_is_migrated_through_pgbouncer_by_several_at_once(
         migrating = [pulseline(through, "migrate") for _ in range(3)]
         said = [process.communicate(timeout=50)[0] for process in migrating]
         assert [process.returncode for process in migrating] == [0, 0, 0], said
-        sweeping = pulseline(through, "sweep", "--prune")
+        sweeping = pulseline(through, "sweep")
         said = [sweeping.communicate(timeout=50)[0]]
         assert (sweeping.returncode, "pruned 0 turns" in said[0]) == (0, True), said
 

@@ -49,9 +49,8 @@ def ended_long_ago(database_url: str, turn_ids: list[str]) -> None:
 
 def test_sweep_does_what_it_is_told_and_nothing_too_young(database_url: str) -> None:
     for command, status, words in (
-        (("sweep",), 2, "--prune"),
-        (("sweep", "--prune"), 0, "pruned 0 turns"),
-        (("sweep", "--prune", "--older-than", "0.1"), 1, "10 minutes"),
+        (("sweep",), 0, "pruned 0 turns"),
+        (("sweep", "--older-than", "0.1"), 1, "10 minutes"),
     ):
         done = pulseline(database_url, *command)
         assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (status, True, False), done
@@ -81,7 +80,7 @@ async def test_every_cursor_of_a_pruned_session_gets_the_whole_answers(database_
             before = await person.snapshot(tail.url, session_id)
 
             ended_long_ago(database_url, [first["turn_id"], second["turn_id"]])
-            swept = await asyncio.to_thread(pulseline, database_url, "sweep", "--prune", "--older-than", "2")
+            swept = await asyncio.to_thread(pulseline, database_url, "sweep", "--older-than", "2")
             assert "pruned 2 turns" in swept.stderr, swept
             left = [frame for frame in whole if frame.type != "token" or frame.seq > third["after"]]
             assert len(left) < len(whole)
