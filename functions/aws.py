@@ -7,7 +7,7 @@ after the response, connections are opened by the first request, and whatever di
 import asyncio
 import logging
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
@@ -20,8 +20,12 @@ from functions.errors import ERRORS, problem
 from functions.invoke import Claimable, Invoker, open_invoker
 from functions.replica import Replica, open_replica
 from functions.settings import Settings
+from functions.sweep import expire
 from functions.sweep import sweep as prune
 from graph.eventlog.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from functions.worker import Serve
 
 WINDOW_SECONDS = 3.0  # a silent response; one with events ends at once
 WINDOW_MARGIN_SECONDS = 2.0
@@ -40,6 +44,7 @@ class Environment:
         self.settings = settings.model_copy(update={"notify": "off", "worker": "off", "pool_size": POOL_SIZE})
         self.url = settings.database_url
         self.replica: Replica | None = None
+        self._serve: Serve | None = None
         self._open = AsyncExitStack()  # never closed: nobody tells when the last invocation was
 
     async def open_(self, seconds: float) -> Replica:
@@ -51,6 +56,14 @@ class Environment:
             self.replica = await self._open.enter_async_context(open_replica(settings, self.url, opener))
             self.replica.buffered = True
         return self.replica
+
+    async def serve(self, replica: Replica) -> "Serve":
+        """Loaded once: the encoder of questions alone takes longer than a stage may."""
+        if self._serve is None:
+            from functions.worker import open_served  # with LangGraph, which the other handlers do without
+
+            self._serve = await open_served(replica)
+        return self._serve
 
     def run(self, coroutine: Any) -> Any:
         return asyncio.get_event_loop().run_until_complete(coroutine)
@@ -91,26 +104,30 @@ async def _run(session_id: UUID, seconds: float) -> bool:
     candidate = await Claimable(replica.log.pool).claimable(session_id)
     if candidate is None:
         return False
-    from functions.worker import open_worker  # with LangGraph, which the other handlers do without
+    serve = await environment.serve(replica)
+    from functions.worker import work
 
-    async with open_worker(replica) as worker:
+    async with work(replica, serve) as worker:
         worker.take(candidate)
         await worker.drain(max(0.0, ends_at - asyncio.get_running_loop().time() - HAND_BACK_SECONDS))
     return True
 
 
 def sweep(event: dict[str, Any], context: Any) -> dict[str, int]:
-    """Calls `run` for every turn that waits for a worker, and removes the tokens of old ones."""
-    called, pruned = environment.run(_sweep(_seconds(context)))
-    return {"called": called, "pruned": pruned}
+    """Calls `run` for every turn that waits for a worker, removes the tokens of old ones, and erases the sessions that
+    are older than RETENTION_DAYS, where that is set."""
+    swept: dict[str, int] = environment.run(_sweep(_seconds(context)))
+    return swept
 
 
-async def _sweep(seconds: float) -> tuple[int, int]:
+async def _sweep(seconds: float) -> dict[str, int]:
     replica = await environment.open_(seconds)
     assert isinstance(replica.worker, Invoker), "PULSELINE_RUN_FUNCTION must be set."
     found = await replica.log.candidates(SWEPT_MAX)
     called = sum([replica.worker.call(candidate.session_id) for candidate in found])
-    return called, await prune(replica.log, PRUNE_AGE_SECONDS)
+    days = environment.settings.retention_days
+    erased = 0 if days is None else await expire(replica.log, days)
+    return {"called": called, "pruned": await prune(replica.log, PRUNE_AGE_SECONDS), "erased": erased}
 
 
 environment = Environment(Settings())

@@ -6,8 +6,10 @@ from graph.eventlog.events import STREAM_EVENT, Event, StreamEvent
 from graph.eventlog.hub import Frame
 
 RETRY_MS = 500
+IDLE_RETRY_MS = 5000  # where nobody answers, and a response may not wait until somebody does
 PING = b"event: ping\ndata: {}\n\n"  # no id: the cursor stays where it is
 OPENING = f"retry: {RETRY_MS}\n".encode() + PING  # one block: some parsers make an event of a block with only `retry`
+IDLE = f"retry: {IDLE_RETRY_MS}\n".encode() + PING
 
 
 def decode(frame: Frame) -> StreamEvent:

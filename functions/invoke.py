@@ -18,12 +18,13 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 1
 CALL_SECONDS = 3
 CALLS_MAX = 2  # of which the second only when the first has failed
+FRESH_SECONDS = 5.0  # the call for a turn that is younger may still be under way: a cold start takes so long
 
 
 class Claimable(Log):
-    async def claimable(self, session_id: UUID) -> Candidate | None:
-        """The session's turn, if it could be claimed now."""
-        rows = await self._rows("claimable", session_id=session_id)
+    async def claimable(self, session_id: UUID, fresh_seconds: float = 0) -> Candidate | None:
+        """The session's turn, if it could be claimed now; one that nobody has begun yet only when it is older."""
+        rows = await self._rows("claimable", session_id=session_id, fresh_seconds=fresh_seconds)
         return Candidate(**rows[0]) if rows else None
 
 
@@ -58,9 +59,8 @@ class Invoker:
         self.call(session_id)
 
     async def silent(self, session_id: UUID) -> None:
-        """Only a turn that somebody had begun and left: the first call for a fresh one may still be under way."""
-        candidate = await self._log.claimable(session_id)
-        if candidate is not None and candidate.attempt > 0:
+        """A turn that somebody had begun and left, or whose first call was lost."""
+        if await self._log.claimable(session_id, FRESH_SECONDS) is not None:
             self.call(session_id)
 
     def queued(self) -> None: ...

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from functions.auth import Owner
 from functions.contract import Problem
-from functions.frames import OPENING, PING
+from functions.frames import IDLE, OPENING, PING
 from functions.metrics import Delivery
 from functions.replica import Replica, Serving
 from graph.eventlog.errors import BadCursor, DatabaseUnavailable, LogError
@@ -163,7 +163,10 @@ async def tail(
     follow: Follow = "turn",
     last_event_id: Annotated[str, Header(pattern=CURSOR_OR_NONE)] = "",
 ) -> Response:
-    """`Last-Event-ID` wins over `after`: an EventSource that reconnects by itself keeps its first URL."""
+    """`Last-Event-ID` wins over `after`: an EventSource that reconnects by itself keeps its first URL.
+
+    Where a host delivers only whole responses, nobody waits for a turn that has not begun: it would hold a place there.
+    """
     cursor = int(last_event_id or after)
     with ExitStack() as watching:
         watching.enter_context(replica.limits.tail(owner))
@@ -173,5 +176,7 @@ async def tail(
             raise BadCursor
         if follow == "turn" and not gate.active and cursor == gate.last_seq:
             return Response(status_code=204)
+        if replica.buffered and not gate.active and cursor == gate.last_seq:
+            return Response(IDLE, media_type=TailResponse.media_type, headers=HEADERS)
         reader = replica.hub.reader(watch, gate.last_seq, cursor, active=gate.active)
         return TailResponse(replica, reader, owner, follow, watching.pop_all())

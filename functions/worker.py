@@ -173,15 +173,15 @@ class Worker:
         self.leases.drop(turn)
 
 
-@asynccontextmanager
-async def open_worker(replica: Replica) -> AsyncIterator[Worker]:
-    """The graph that the settings name, or the parts that they name for ours, and a worker made of them."""
+Serve = Callable[[EventLogSaver], Served]
+
+
+async def open_served(replica: Replica) -> Serve:
+    """The graph that the settings name, or ours, of the parts that they name; loaded, and ready for a question."""
     settings = replica.settings
     if settings.graph is not None:
         graph = load(settings.graph)
-        async with work(replica, lambda saver: AnyGraph(graph, saver)) as worker:
-            yield worker
-        return
+        return lambda saver: AnyGraph(graph, saver)
     parts = open_parts(
         model=settings.model,
         embeddings=settings.embeddings,
@@ -192,23 +192,22 @@ async def open_worker(replica: Replica) -> AsyncIterator[Worker]:
         pool=replica.log.pool,
     )
     await parts.warm_up()
-    async with work_with(parts, replica) as worker:
+    return ours(parts)
+
+
+def ours(parts: Parts) -> Serve:
+    """Our graph, made of these parts."""
+    return lambda saver: Medical(build_graph(parts).compile(checkpointer=saver), parts.model_name)
+
+
+@asynccontextmanager
+async def open_worker(replica: Replica) -> AsyncIterator[Worker]:
+    async with work(replica, await open_served(replica)) as worker:
         yield worker
 
 
 @asynccontextmanager
-async def work_with(parts: Parts, replica: Replica) -> AsyncIterator[Worker]:
-    """A worker that runs our graph, made of these parts."""
-
-    def serve(saver: EventLogSaver) -> Served:
-        return Medical(build_graph(parts).compile(checkpointer=saver), parts.model_name)
-
-    async with work(replica, serve) as worker:
-        yield worker
-
-
-@asynccontextmanager
-async def work(replica: Replica, serve: Callable[[EventLogSaver], Served]) -> AsyncIterator[Worker]:
+async def work(replica: Replica, serve: Serve) -> AsyncIterator[Worker]:
     """The process's one writer, the graph whose checkpoints go through it, and the worker on top of them."""
     settings = replica.settings
     deadlines = Deadlines(

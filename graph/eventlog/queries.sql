@@ -51,9 +51,10 @@ select session_id, turn_id, attempt, attempt - handed_back as spent from turns
  order by created_at limit %(limit)s;
 
 -- name: claimable
--- As candidates, of one session.
+-- As candidates, of one session; a turn that nobody has begun yet only when it is so old.
 select session_id, turn_id, attempt, attempt - handed_back as spent from turns
- where session_id = %(session_id)s and status in ('queued', 'running') and (lease_until is null or lease_until < now());
+ where session_id = %(session_id)s and status in ('queued', 'running') and (lease_until is null or lease_until < now())
+   and (attempt > 0 or created_at <= now() - make_interval(secs => %(fresh_seconds)s));
 
 -- name: active_turns
 -- For an operator, oldest first.

@@ -12,7 +12,7 @@ import pytest
 
 from functions.replica import Replica, open_replica
 from functions.settings import Settings
-from functions.worker import Worker, work, work_with
+from functions.worker import Worker, ours, work
 from graph.any_graph import AnyGraph
 from graph.eventlog.errors import DatabaseUnavailable
 from graph.eventlog.events import ENDS, Event
@@ -97,7 +97,7 @@ async def workshop(
         )
         if wired is not None:
             parts = replace(parts, model=_connected(wired), model_name="wired")
-        async with work_with(change(parts), replica) as worker:
+        async with work(replica, ours(change(parts))) as worker:
             yield worker
 
     async with open_replica(chosen, database_url, opened) as replica:
