@@ -1,13 +1,18 @@
 """Every template is checked by its own tool, offline; and each tool is seen to refuse a copy with one mistake in it."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import yaml
+
+from graph.measures import RUNNING
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -125,10 +130,27 @@ def test_the_serverless_template_is_right_and_mistakes_in_it_are_refused(tmp_pat
     assert "RESPONSE_STEAM" in found["made-wrong.json"]
 
 
-def test_the_proxy_neither_buffers_nor_compresses_what_is_streamed() -> None:
-    """Latency alone does not show it: small frames come through a buffering proxy at once."""
-    environment = {**os.environ, "PULSELINE_ADDRESS": ":8080"}
-    command = [str(BIN / "caddy"), "adapt", "--config", str(INFRA / "compose" / "Caddyfile")]
-    adapted = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert '"flush_interval":-1' in adapted
-    assert '"match":[{"not":[{"path":["/chat/*"]}]}]' in adapted
+def test_what_kubernetes_scales_workers_by_is_what_a_worker_shows() -> None:
+    made = {(part["kind"], part["metadata"]["name"]): part["spec"] for part in manifests() if "spec" in part}
+    scaled = made["HorizontalPodAutoscaler", "pulseline-worker"]["metrics"][0]["pods"]["metric"]["name"]
+    assert [metric.name for metric in RUNNING.describe()] == [scaled]
+    container = made["Deployment", "pulseline-worker"]["template"]["spec"]["containers"][0]
+    (port,) = (str(port["containerPort"]) for port in container["ports"])
+    assert {"name": "PULSELINE_METRICS_PORT", "value": port} in container["env"]
+    annotations = made["Deployment", "pulseline-worker"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == port
+    (admitted,) = made["NetworkPolicy", "pulseline-worker"]["ingress"]
+    assert admitted["ports"] == [{"port": container["ports"][0]["name"]}]
+
+
+def test_each_release_has_jobs_and_an_image_of_its_own_in_kubernetes() -> None:
+    """A Job cannot be changed: one of a release before would make `kubectl apply` fail."""
+    release = version("pulseline")
+    text = (INFRA / "k8s" / "pulseline.yaml").read_text()
+    assert set(re.findall(r"image: pulseline:(\S+)", text)) == {release}
+    jobs = [part["metadata"]["name"] for part in manifests() if part["kind"] == "Job"]
+    assert jobs == [f"pulseline-{name}-{release.replace('.', '-')}" for name in ("migrate", "ingest")]
+
+
+def manifests() -> list[Any]:
+    return list(yaml.safe_load_all((INFRA / "k8s" / "pulseline.yaml").read_text()))
