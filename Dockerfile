@@ -9,7 +9,7 @@ RUN apt-get update \
 FROM python AS tools
 WORKDIR /build
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends python3-venv \
+ && apt-get install --yes --no-install-recommends binutils python3-venv \
  && rm -rf /var/lib/apt/lists/*
 COPY requirements/pip.txt requirements/build.txt requirements/
 RUN python3 -m venv tools \
@@ -38,13 +38,16 @@ COPY graph graph
 RUN tools/bin/pip wheel --quiet --no-index --no-build-isolation --no-deps --wheel-dir wheel . \
  && tools/bin/pip --python /opt/pulseline/bin/python install --quiet --no-index --no-deps --no-compile wheel/*.whl
 COPY --from=page /build/frontend/dist /build/dist
-# Of AWS only Lambda is called. Compiled here, because nothing can be written later; by hash, so that the same sources
-# give the same bytes.
+# Of AWS only Lambda is called. Of onnxruntime only its own module is loaded, which the library beside it is linked into.
+# Compiled here, because nothing can be written later; by hash, so that the same sources give the same bytes.
 RUN packages=$(/opt/pulseline/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
  && mkdir "$packages/frontend" \
  && mv dist "$packages/frontend/dist" \
  && find "$packages" -type d -name tests -prune -exec rm -r {} + \
  && find "$packages/botocore/data" -mindepth 1 -maxdepth 1 -type d ! -name lambda ! -name sts -exec rm -r {} + \
+ && rm -r "$packages"/onnxruntime/capi/libonnxruntime.so.* \
+ && for part in backend datasets quantization tools transformers; do rm -r "$packages/onnxruntime/$part"; done \
+ && find "$packages" -name '*.so' -size +300k -exec strip --strip-unneeded {} + \
  && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages"
 
 FROM python

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -16,17 +15,23 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import psutil
 import pytest
+import yaml
 
 from tests.conftest import Say
+from tests.support.caddy import proxying
 from tests.support.client import ENDS, Person, Received, check_whole_turn
 from tests.support.lambdas import Function, cloud
 
 IMAGE = os.environ["PULSELINE_TEST_IMAGE"]
-CADDY = Path(sys.executable).parent / "caddy"
-CADDYFILE = Path(__file__).parents[2] / "infra" / "compose" / "Caddyfile"
+ROOT = Path(__file__).parents[2]
 SLOW = "scripted?tokens=150&delay_ms=30"
+QUESTION = "What are the symptoms of asthma?"
+ANSWERS = 10
 START_SECONDS = 60.0
+STOP_SECONDS = 5.0
+SIZE_MAX_BYTES = 360e6
 LIMITS = ("--runtime", "runc", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--network", "host")
 CLOSED = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges")
 pytestmark = pytest.mark.timeout(180)
@@ -128,14 +133,55 @@ print(json.dumps({
     assert f"version {version}" in run("--version")
     assert about["User"] == "10001:10001"
     assert about["Healthcheck"]["Test"][0] == "CMD"
+    assert about["Size"] < SIZE_MAX_BYTES
     say(f"image: {about['Size'] / 1e6:.0f} MB, {len(about['RootFS']['Layers'])} layers, version {version}")
 
 
-def test_each_command_runs(database_url: str) -> None:
+async def test_each_command_runs(database_url: str, person: Person, say: Say) -> None:
     assert "this release's schema" in run("migrate", DATABASE_URL=database_url)
     assert re.search(r"read \d+ articles", run("ingest", "--starter", DATABASE_URL=database_url))
-    assert "pruned 0 turns" in run("sweep", "--prune", DATABASE_URL=database_url)
+    assert "pruned 0 turns" in run("sweep", DATABASE_URL=database_url)
     assert "DATABASE_URL" in run("serve", check=False)
+    with serving(database_url, "extractive") as container:
+        seconds = await _processor_seconds(container, person)
+    say(f"image: {seconds:.2f} s of a processor an answer, with {ANSWERS} at once, Postgres not counted")
+
+
+async def _processor_seconds(container: Container, person: Person) -> float:
+    """What serve takes for one answer from the starter corpus, and for who reads it."""
+    process = psutil.Process(int(podman("inspect", "--format", "{{.State.Pid}}", container.name).stdout))
+    await _answers(container, person)  # everything is loaded then
+    before = process.cpu_times()
+    await _answers(container, person)
+    after = process.cpu_times()
+    return (after.user + after.system - before.user - before.system) / ANSWERS
+
+
+async def _answers(container: Container, person: Person) -> None:
+    started = [await person.start(container.url, QUESTION) for _ in range(ANSWERS)]
+    whole = await asyncio.gather(*(person.read(container.url, one["session_id"]) for one in started))
+    assert [frames[-1].data.get("abstained") for frames in whole] == [False] * ANSWERS
+
+
+def test_the_sweep_of_compose_ends_when_it_is_told_to(database_url: str) -> None:
+    """Between two sweeps, too: a shell that is a container's first process ignores SIGTERM, unless it traps it."""
+    services = yaml.safe_load((ROOT / "infra" / "compose" / "compose.yaml").read_text())["services"]
+    entrypoint = json.dumps([part.replace("$$", "$") for part in services["sweep"]["entrypoint"]])
+    name = f"pulseline-test-{uuid4().hex[:8]}"
+    address = ("--env", f"DATABASE_URL={database_url}")
+    podman("run", "--detach", "--name", name, *LIMITS, *CLOSED, *address, "--entrypoint", entrypoint, IMAGE)
+    try:
+        container = Container(name, 0)
+        deadline = time.monotonic() + START_SECONDS
+        while "pruned" not in container.output:
+            assert time.monotonic() < deadline, container.output
+            time.sleep(0.1)
+        began = time.monotonic()
+        container.signal(signal.SIGTERM)
+        assert container.exit_code() == 0
+        assert time.monotonic() - began < STOP_SECONDS
+    finally:
+        podman("rm", "--force", "--time", "0", name, check=False)
 
 
 def test_a_secret_comes_as_a_file(database_url: str, tmp_path: Path) -> None:
@@ -180,7 +226,7 @@ async def test_killed_in_mid_answer_the_client_finishes_on_the_other_through_the
     with (
         serving(database_url, PULSELINE_LEASE_SECONDS="2") as one,
         serving(database_url, PULSELINE_LEASE_SECONDS="2") as two,
-        proxy(one, two) as url,
+        proxying(one.url, two.url) as url,
     ):
         started = await person.start(one.url)
         both_read = asyncio.Barrier(3)
@@ -212,22 +258,6 @@ async def _read(person: Person, url: str, session_id: str, both_read: asyncio.Ba
                 broken += 1
         frames += watching.frames
     return frames, broken
-
-
-@contextmanager
-def proxy(*replicas: Container) -> Iterator[str]:
-    port = free_port()
-    to = " ".join(replica.url.removeprefix("http://") for replica in replicas)
-    environment = {**os.environ, "PULSELINE_ADDRESS": f":{port}", "PULSELINE_REPLICAS": f"to {to}"}
-    command = [str(CADDY), "run", "--adapter", "caddyfile", "--config", str(CADDYFILE)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        made = Container("", port)
-        made.until_ready()
-        yield made.url
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def test_it_is_the_image_of_the_lambda_functions_too(
