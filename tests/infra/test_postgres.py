@@ -21,9 +21,11 @@ from tests.support.server import serving
 
 ROLES = Path(__file__).parents[2] / "infra" / "postgres" / "roles.sql"
 SCRIPTED = "scripted?tokens=20&delay_ms=1"
+MIDWAY = "scripted?tokens=150&delay_ms=20"
 PASSWORD = "canary"
 DATABASE = "product"
 PATIENCE_SECONDS = 20.0
+TABLES = ("sessions", "turns", "events", "checkpoints", "checkpoint_writes", "checkpoint_blobs")
 
 
 @pytest.fixture
@@ -136,3 +138,45 @@ async def _beside_a_newer_release(server: Server, folder: Path, person: Person) 
         connection.execute("alter table sessions add column of_the_next_release integer not null default 0")
         connection.execute("insert into pulseline_migrations (version, name) values (9999, 'of the next release')")
     await _ask(server.url("pulseline_app"), folder, person)
+
+
+async def test_an_answer_goes_on_while_the_schema_is_expanded(
+    database_url: str, tmp_path: Path, person: Person
+) -> None:
+    with serving(database_url, tmp_path, MIDWAY) as replica:
+        started = await person.start(replica.url)
+        async with person.watch(replica.url, started["session_id"], after=0) as watching:
+            await watching.until("token", count=20)
+            with psycopg.connect(database_url) as connection:
+                connection.execute("set lock_timeout = '5s'")  # as the owner has it
+                for table in TABLES:
+                    statement = f"alter table {table} add column of_the_next_release integer not null default 0"
+                    connection.execute(statement.encode())
+            assert len(watching.frames) < 100, "it was in mid-answer"
+            frames = await watching.rest()
+        check_whole_turn(frames)
+        assert (frames[-1].type, [frame for frame in frames if frame.type == "reset"]) == ("done", [])
+        second = await person.start(replica.url, session_id=started["session_id"])
+        assert (await person.read(replica.url, started["session_id"], second["after"]))[-1].type == "done"
+
+
+@pytest.mark.timeout(120)
+async def test_a_turn_that_ran_when_the_backup_was_made_is_taken_over(
+    server: Server, tmp_path: Path, person: Person
+) -> None:
+    backup = tmp_path / "pulseline.dump"
+    for database in ("busy", "restored_busy"):
+        await asyncio.to_thread(server.run, "psql", "-c", f"create database {database}", server.url())
+    with serving(server.url(database="busy"), tmp_path, MIDWAY) as replica:
+        started = await person.start(replica.url)
+        async with person.watch(replica.url, started["session_id"], after=0) as watching:
+            await watching.until("token", count=20)
+            dump = ("--format=custom", "--file", backup, server.url(database="busy"))
+            await asyncio.to_thread(server.run, "pg_dump", *dump)
+    restored = server.url(database="restored_busy")
+    await asyncio.to_thread(server.run, "pg_restore", "--exit-on-error", "--dbname", restored, backup)
+    with serving(restored, tmp_path, MIDWAY) as replica:
+        frames = await person.read(replica.url, started["session_id"])
+    check_whole_turn(frames)
+    assert [frame.data["reason"] for frame in frames if frame.type == "reset"] == ["worker_lost"]
+    assert frames[-1].type == "done"
