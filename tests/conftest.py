@@ -18,7 +18,7 @@ from functions.postgres_cluster import Cluster
 from graph.eventlog.log import Pool, open_pool
 from graph.eventlog.saver import EventLogSaver
 from graph.eventlog.sessions import Sessions
-from tests.support.pgbouncer import NoPgBouncer, find, pooling
+from tests.support.pgbouncer import EVERYTHING, NoPgBouncer, find, pooling, shipped
 
 DROP_SECONDS = 20
 
@@ -45,6 +45,24 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with EmbeddedPostgres(Path(home) / "home").running() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def serving_url(cluster_url: str) -> Iterator[str]:
+    """Where the tests reach that Postgres: with TEST_PGBOUNCER set through PgBouncer, as infra/postgres has it."""
+    if not EVERYTHING:
+        yield cluster_url
+        return
+    with shipped(find(), cluster_url) as url:
+        yield url
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not EVERYTHING:
+        return
+    direct = [item for item in items if item.get_closest_marker("direct")]
+    config.hook.pytest_deselected(items=direct)
+    items[:] = [item for item in items if item not in direct]
 
 
 def _named(url: str, database: str) -> str:
@@ -107,7 +125,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def fresh_database(cluster_url: str, template: str) -> FreshDatabase:
+def fresh_database(cluster_url: str, serving_url: str, template: str) -> FreshDatabase:
     """Opens a freshly migrated, empty database; it is dropped when it is left."""
 
     @contextmanager
@@ -116,7 +134,7 @@ def fresh_database(cluster_url: str, template: str) -> FreshDatabase:
         _execute(cluster_url, f"create database {name} template {template}")
         with ExitStack() as stack:
             stack.callback(_drop, cluster_url, name)
-            yield _named(cluster_url, name)
+            yield _named(serving_url, name)
 
     return fresh
 

@@ -11,14 +11,16 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "pgbouncer"
+SHIPPED = ROOT / "infra" / "postgres" / "pgbouncer.ini"
+EVERYTHING = "TEST_PGBOUNCER" in os.environ  # every test's database is then reached through it
 INSTALLED = Path("/usr/sbin/pgbouncer")
 DOWNLOAD_SECONDS = 60
 START_SECONDS = 10.0
@@ -114,19 +116,45 @@ def _apt(folder: Path, command: str, *arguments: str) -> str:
 def pooling(program: Program, database_url: str, server_connections: int = 8) -> Iterator[str]:
     """Gives the address of the same database through PgBouncer, which has so many connections to it."""
     server = urlsplit(database_url)
+    settings = {
+        "host": server.hostname,
+        "server_port": server.port or 5432,
+        "user": server.username or pwd.getpwuid(os.geteuid()).pw_name,
+        "password": server.password or "",
+        "size": server_connections,
+    }
+    with _running(program, lambda port, folder: CONFIG.format(**settings, port=port, folder=folder)) as port:
+        yield f"postgresql://{server.username}@127.0.0.1:{port}{server.path}"
+
+
+@contextmanager
+def shipped(program: Program, server_url: str) -> Iterator[str]:
+    """The settings of infra/postgres, in front of all databases of a server; gives its address with another port."""
+    server = urlsplit(server_url)
+
+    def settings(port: int, folder: Path) -> str:
+        (folder / "userlist.txt").write_text(f'"{server.username}" "{server.password}"')
+        text = SHIPPED.read_text()
+        for ours, here in (
+            ("pulseline = host=postgres port=5432 dbname=pulseline", f"* = host={server.hostname} port={server.port}"),
+            ("listen_addr = 0.0.0.0", "listen_addr = 127.0.0.1\nunix_socket_dir =\nlogfile = " + str(folder / "log")),
+            ("listen_port = 5432", f"listen_port = {port}"),
+            ("/etc/pgbouncer/userlist.txt", str(folder / "userlist.txt")),
+        ):
+            assert ours in text, ours
+            text = text.replace(ours, here)
+        return text
+
+    with _running(program, settings) as port:
+        yield urlunsplit(server._replace(netloc=f"{server.username}:{server.password}@127.0.0.1:{port}"))
+
+
+@contextmanager
+def _running(program: Program, settings: Callable[[int, Path], str]) -> Iterator[int]:
     folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    text = CONFIG.format(
-        host=server.hostname,
-        server_port=server.port or 5432,
-        user=server.username or pwd.getpwuid(os.geteuid()).pw_name,
-        password=server.password or "",
-        port=port,
-        size=server_connections,
-        folder=folder,
-    )
-    (folder / "pgbouncer.ini").write_text(text)
+    (folder / "pgbouncer.ini").write_text(settings(port, folder))
     account = ["-u", "nobody"] if os.geteuid() == 0 else []  # it refuses root
     if account:
         os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
@@ -134,7 +162,7 @@ def pooling(program: Program, database_url: str, server_connections: int = 8) ->
     process = subprocess.Popen(command, env=program.environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _accepting(port, process, folder)
-        yield f"postgresql://{server.username}@127.0.0.1:{port}{server.path}"
+        yield port
     finally:
         process.kill()
         process.wait()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.pgbouncer import EVERYTHING
+
 GREETING = re.compile(r"answers at (http://[\d.]+:\d+)")
 START_SECONDS = 40.0
 STOP_SECONDS = 15.0
@@ -22,6 +24,8 @@ class Server:
     def __init__(self, database_url: str, folder: Path, model: str, settings: dict[str, str]) -> None:
         self._output = folder / f"serve-{time.monotonic_ns()}.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PULSELINE_")}
+        if EVERYTHING:
+            environment["PULSELINE_NOTIFY"] = "off"
         environment.update(
             DATABASE_URL=database_url, PULSELINE_MODEL=model, PULSELINE_HOME=str(folder / "home"), **settings
         )
