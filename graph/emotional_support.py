@@ -7,7 +7,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from graph.models import speak
 from graph.parts import Parts
-from graph.red_flags import emergency_number
+from graph.red_flags import INTERNATIONAL, crisis_line, emergency_number
 from graph.state import State, recent, user_message
 
 SUPPORT_MAX_WORDS = 150
@@ -81,21 +81,25 @@ class EmotionalSupport:
             prompt = SystemMessage(PROMPT.format(number=emergency_number(parts.region)))
             history = recent(state["messages"], parts.history_tokens)
             spoken = await speak(parts.model, [prompt, *history], shown=False)
-            if not fits(spoken.content):
-                spoken = spoken._replace(content=reviewed(user_message(state)))
+            fitting = fits(spoken.content)
+            content = f"{spoken.content.strip()}\n\n{crisis_line(parts.region)}" if fitting else self._reviewed(state)
+            spoken = spoken._replace(content=content)
         else:
-            spoken = await speak(parts.reciter, [HumanMessage(reviewed(user_message(state)))])
+            spoken = await speak(parts.reciter, [HumanMessage(self._reviewed(state))])
         answer = AIMessage(spoken.content, id=f"{state['turn_id']}:assistant", usage_metadata=spoken.usage)
         return {"messages": [answer], "citations": [], "abstained": False}
 
+    def _reviewed(self, state: State) -> str:
+        return reviewed(user_message(state), self._parts.region)
+
 
 def fits(reply: str) -> bool:
-    """Read before anyone sees it: a model that forgets itself is not shown."""
-    return 0 < len(reply.split()) <= SUPPORT_MAX_WORDS and reply.count("?") <= 1 and CLINICAL.search(reply) is None
+    """Read before anyone sees it: a model that forgets itself, or its one question, is not shown."""
+    return len(reply.split()) <= SUPPORT_MAX_WORDS and reply.count("?") == 1 and CLINICAL.search(reply) is None
 
 
-def reviewed(message: str) -> str:
-    """One of a few fixed texts."""
+def reviewed(message: str, region: str = INTERNATIONAL) -> str:
+    """One of a few fixed texts; each says whom to call if it becomes too much."""
     plain = message.lower().replace("’", "'")
     reply = next(reply for reply in REPLIES if reply.sign.search(plain))
-    return f"{reply.heard} {COMPANY}\n\n{reply.question}\n\n{WAY_ON}"
+    return f"{reply.heard} {COMPANY}\n\n{reply.question}\n\n{crisis_line(region)} {WAY_ON}"

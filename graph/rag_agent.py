@@ -10,7 +10,7 @@ from graph.emotional_support import WARM_OPENING
 from graph.models import Spoken, speak
 from graph.parts import Parts
 from graph.quotes import EVIDENCE, FOLLOW_UP, QUESTION, SAID
-from graph.red_flags import topic_line
+from graph.red_flags import emergency_number, topic_line
 from graph.state import State, recent, user_message
 
 FIT_NEEDED = 0.565  # chosen in docs/decisions/0007-when-to-abstain.md
@@ -28,6 +28,7 @@ NOTHING_FITS = (
     "I found nothing in the articles here that answers this well enough, so I would rather not guess. "
     "A doctor or a pharmacist can help you further."
 )
+IN_DANGER = "If someone may be in danger, do not wait for an article: call {number}."
 GREETING = re.compile(
     r"\W*(?:hello|hi|hey|good (?:morning|evening|afternoon)|thanks?|thank you|okay|ok|bye)(?: there| so much)?\W*",
     re.IGNORECASE,
@@ -52,7 +53,7 @@ class RagAgent:
         """Whether the sources are good enough is decided here, in code; a model is asked only when they are."""
         abstained = not state["sources"] or (state["fit"] is not None and state["fit"] < FIT_NEEDED)
         opening = await self._recite(self._opening(state, abstained))
-        body = await (self._recite(abstention(state)) if abstained else self._answer(state))
+        body = await (self._recite(abstention(state, self._parts.region)) if abstained else self._answer(state))
         content = opening.content + body.content
         answer = AIMessage(content, id=f"{state['turn_id']}:assistant", usage_metadata=body.usage)
         cited = citations(content, state["sources"])
@@ -88,13 +89,13 @@ def prompt(state: State, history_tokens: int) -> list[BaseMessage]:
     ]
 
 
-def abstention(state: State) -> str:
+def abstention(state: State, region: str) -> str:
     sources, fit = state["sources"], state["fit"]
     if GREETING.fullmatch(user_message(state)):
         return GREETED
     if not sources:
         return NOTHING_THERE
     if fit is not None and fit < NEAR_FROM_FIT:
-        return NOTHING_FITS
+        return f"{NOTHING_FITS} {IN_DANGER.format(number=emergency_number(region))}"
     topics = list(dict.fromkeys(source["title"].split(": ")[0] for source in sources))[:NEAREST_TOPICS]
     return f"{NOTHING_FITS}\n\nThe nearest topics here are: {', '.join(topics)}."

@@ -1,6 +1,7 @@
-"""Finds red flags in a message: by rules alone, without model or network. The rules are in `red_flags.yaml`."""
+"""Finds red flags in a message: by rules alone, without model or network. The rules are in `red_flags.yaml`, signs in
+other languages in `red_flags_abroad.yaml`."""
 
-import re
+from bisect import bisect_left
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
@@ -8,15 +9,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from graph.phrases import Found, Phrases, Span, Spelling, words
+from graph.scopes import ScopeRules, Scopes
+
 INTERNATIONAL = "international"
-CONFIRMED = "self_harm_confirmed"  # not a category of its own: what follows on self_harm
-OPENING_CHARACTERS = 60  # by which a text is known again, whatever the region
-# A comma ends a clause only where a new subject follows: "no fever, chest pain or cough" takes all three back.
-CLAUSE_ENDS = re.compile(
-    r"[.!?;:\n]+|,? but |, and |, (?=(?:i|i'm|i've|my|he|he's|she|she's|they|we|our|the|it|it's|what|how|should|can|"
-    r"is|are|do|please|help|her|his|this|there)\b)"
-)
-TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "–": "-", "—": "-"})
+TOGETHER_WORDS = 14  # within which the parts of a sign stand
+PART, EITHER = " + ", " | "  # "@chest + @pain | @pressure": each part somewhere, in any order
 
 
 class Flag(NamedTuple):
@@ -27,38 +25,140 @@ class Flag(NamedTuple):
 
 
 class _Category(NamedTuple):
+    """Signs as lists of their parts, each the number of a set of phrases."""
+
     name: str
-    always: re.Pattern[str]
-    person: re.Pattern[str]
-    topic: re.Pattern[str]
-    exceptions: re.Pattern[str]
-    taken_back: re.Pattern[str] | None
+    now: list[list[int]]
+    asked: list[list[int]]
+    person: list[list[int]]
+    topic: list[list[int]]
+    maybe: list[list[int]]
+    exceptions: int
+    lasting: bool
 
 
 class _Rules(NamedTuple):
-    spellings: list[tuple[re.Pattern[str], str]]
+    spelling: Spelling
+    phrases: Phrases
+    scopes: ScopeRules
     categories: list[_Category]
-    negated: re.Pattern[str]
-    past: re.Pattern[str]
-    general: re.Pattern[str]
-    person: re.Pattern[str]
-    now: re.Pattern[str]
-    somebody: re.Pattern[str]
+    signs: int
+    answers: dict[str, int]
+
+
+class _Read(NamedTuple):
+    """A message as the rules see it: where every set of phrases stands, and how far its negations and tenses reach."""
+
+    found: Found
+    scopes: Scopes
 
 
 def find_flag(message: str) -> Flag | None:
     """The first category that is an alarm; else the first that is only a topic."""
     rules = _rules()
-    text = _normal(message, rules)
-    topic: Flag | None = None
+    read = _read(message)
+    if read is None:
+        return None
     for category in rules.categories:
-        heard = category.exceptions.sub(" ", text)
-        if _alarms(heard, category, rules):
+        if _alarms(category, read):
             return Flag(category.name, True)
-        mentioned = (category.always, category.person, category.topic)
-        if topic is None and any(_stands(heard, pattern, category, rules) for pattern in mentioned):
-            topic = Flag(category.name, False)
-    return topic
+    for heard in (_is_topic, _may_be):
+        for category in rules.categories:
+            if heard(category, read):
+                return Flag(category.name, False)
+    return None
+
+
+def tells_of_a_sign(message: str) -> bool:
+    """Whether somebody says that something in the body is wrong: worth a second look where a model can take it."""
+    read = _read(message)
+    return read is not None and bool(read.scopes.people) and _rules().signs in read.found
+
+
+def hear(message: str, answer: str) -> set[int]:
+    """At which of its words the message says this, one of the `answers` among the rules."""
+    rules = _rules()
+    found = rules.phrases.find([word.text for word in words(message, rules.spelling)])
+    return {span.start for span in found[rules.answers[answer]]}
+
+
+def _read(message: str) -> _Read | None:
+    rules = _rules()
+    said = words(message, rules.spelling)
+    if not said:
+        return None
+    found = rules.phrases.find([word.text for word in said])
+    return _Read(found, rules.scopes.read(said, found))
+
+
+def _alarms(category: _Category, read: _Read) -> bool:
+    scopes = read.scopes
+    over = scopes.long_past if category.lasting else scopes.past
+
+    def happening(span: Span) -> bool:
+        return scopes.clause[span.start] not in over and scopes.clause[span.start] not in scopes.general
+
+    def pressing(span: Span) -> bool:
+        return happening(span) and (bool(scopes.people) or scopes.clause[span.start] in scopes.urgent)
+
+    def anyhow(span: Span) -> bool:
+        return scopes.clause[span.start] not in over
+
+    tiers = ((category.now, happening), (category.person, pressing), (category.asked, anyhow))
+    return any(_together(parts, category, read, accepts) for signs, accepts in tiers for parts in signs)
+
+
+def _is_topic(category: _Category, read: _Read) -> bool:
+    signs = (category.now, category.person, category.topic)
+    return any(_together(parts, category, read, lambda span: True) for listed in signs for parts in listed)
+
+
+def _may_be(category: _Category, read: _Read) -> bool:
+    """One strong word alone of somebody: not enough for an alarm, too much for silence."""
+    scopes = read.scopes
+    if not scopes.people:
+        return False
+    quiet = scopes.past | scopes.general | scopes.mild
+    return any(
+        _together(parts, category, read, lambda span: scopes.clause[span.start] not in quiet)
+        for parts in category.maybe
+    )
+
+
+def _together(parts: list[int], category: _Category, read: _Read, accepts: Any) -> bool:
+    """Whether each part stands there, not taken back, not of an exception, and near the others."""
+    if not all(part in read.found for part in parts):
+        return False
+    places: list[list[Span]] = []
+    exceptions = read.found[category.exceptions]
+    for part in parts:
+        heard = [
+            span
+            for span in read.found[part]
+            if span in read.scopes.people
+            or (not read.scopes.negated[span.start] and accepts(span) and not _cut(span, exceptions))
+        ]
+        if not heard:
+            return False
+        places.append(heard)
+    if len(places) == 1:
+        return True
+    places.sort(key=len)
+    return any(all(_near(span, others) for others in places[1:]) for span in places[0])
+
+
+def _near(span: Span, others: list[Span]) -> bool:
+    low = bisect_left(others, Span(span.start - TOGETHER_WORDS, 0))
+    for other in others[low:]:
+        if other.start > span.end + TOGETHER_WORDS:
+            return False
+        if other.start >= span.end or other.end <= span.start:
+            return True
+    return False
+
+
+def _cut(span: Span, exceptions: list[Span]) -> bool:
+    return any(one.start < span.end and span.start < one.end for one in exceptions)
 
 
 def categories() -> tuple[str, ...]:
@@ -71,7 +171,7 @@ def regions() -> tuple[str, ...]:
 
 def emergency_text(category: str, region: str) -> str:
     """With the region's numbers: of the emergency service, a poison centre and a crisis line."""
-    text = _data()["confirmed"] if category == CONFIRMED else _data()["categories"][category]["text"]
+    text = _data()["texts"][category]
     return str(text).format(**_data()["regions"][region]).strip()
 
 
@@ -80,95 +180,57 @@ def topic_line(category: str, region: str) -> str:
     return str(_data()[key]).format(**_data()["regions"][region])
 
 
+def crisis_line(region: str) -> str:
+    """One sentence for whoever is in distress and in no danger that was seen."""
+    return str(_data()["crisis_line"]).format(**_data()["regions"][region])
+
+
 def emergency_number(region: str) -> str:
     return str(_data()["regions"][region]["number"])
 
 
-def confirms_self_harm(question: str, answer: str) -> bool:
-    """Whether `answer` says yes to the text that asks about it: "yes", "I am", "I have a plan"."""
-    texts = (emergency_text(category, INTERNATIONAL) for category in ("self_harm", CONFIRMED))
-    asked = question.startswith(tuple(text[:OPENING_CHARACTERS] for text in texts))
-    return asked and _words(_data()["confirms"]).match(_normal(answer, _rules()).strip()) is not None
-
-
-def _alarms(text: str, category: _Category, rules: _Rules) -> bool:
-    someone = rules.person.search(text) is not None
-    for clause in _clauses(text):
-        if rules.past.search(clause) or (_general(clause, rules) and not _urgent(clause, rules)):
-            continue
-        if _stands(clause, category.always, category, rules):
-            return True
-        if (someone or rules.now.search(clause)) and _stands(clause, category.person, category, rules):
-            return True
-    return False
-
-
-def _general(clause: str, rules: _Rules) -> bool:
-    return rules.general.search(clause) is not None
-
-
-def _urgent(clause: str, rules: _Rules) -> bool:
-    """ "What should I do if my son swallowed a battery" is no general question, nor is one of a person and of now."""
-    now = rules.now.search(clause) is not None and rules.person.search(clause) is not None
-    return now or rules.somebody.search(clause) is not None
-
-
-def _stands(clause: str, pattern: re.Pattern[str], category: _Category, rules: _Rules) -> bool:
-    """Whether the pattern is there at least once and not taken back by what stands before it."""
-    if category.taken_back is not None:
-        clause = category.taken_back.sub(" ", clause)
-        return pattern.search(clause) is not None
-    return any(not rules.negated.search(clause[: match.start()]) for match in pattern.finditer(clause))
-
-
-def _clauses(text: str) -> list[str]:
-    """Whole sentences too, since one sign may be spread over two clauses."""
-    sentences = re.split(r"[.!?\n]+", text)
-    return [part for part in dict.fromkeys([*sentences, *CLAUSE_ENDS.split(text)]) if part.strip()]
-
-
-def _normal(message: str, rules: _Rules) -> str:
-    """One space between words, however they were parted, but for an empty line, which ends a sentence."""
-    paragraphs = re.split(r"\n\s*\n", message.lower().translate(TYPOGRAPHY))
-    text = "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    for pattern, spelling in rules.spellings:
-        text = pattern.sub(spelling, text)
-    return text
-
-
 @cache
 def _data() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(files(__package__).joinpath("red_flags.yaml").read_text())
+    return {**_loaded("red_flag_texts.yaml"), **_loaded("red_flags.yaml")}
+
+
+def _loaded(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.load(
+        files(__package__).joinpath(name).read_text("utf-8"), yaml.BaseLoader
+    )  # "no" is a word
     return loaded
 
 
 @cache
 def _rules() -> _Rules:
-    data = _data()
+    data, abroad = _data(), _loaded("red_flags_abroad.yaml")
+    phrases = Phrases({**data["concepts"], **abroad["concepts"]})
+    scopes = {name: [*listed, *abroad["scopes"].get(name, [])] for name, listed in data["scopes"].items()}
+    listed = [
+        _category(name, entry, abroad["categories"].get(name, []), phrases)
+        for name, entry in data["categories"].items()
+    ]
     return _Rules(
-        [(_words([written]), meant) for written, meant in data["spellings"].items()],
-        [_category(name, entry) for name, entry in data["categories"].items()],
-        re.compile(rf"\b(?:{'|'.join(data['negations'])})(?:\W+\w+){{0,{data['negation_reach']}}}\W*$"),
-        _words(data["past"]),
-        _words(data["general"]),
-        _words(data["person"]),
-        _words(data["now"]),
-        _words(data["somebody"]),
+        Spelling(data["spellings"], data["key_words"], data["real_words"]),
+        phrases,
+        ScopeRules(scopes, phrases),
+        listed,
+        phrases.add(data["signs"]),
+        {name: phrases.add(heard) for name, heard in data["answers"].items()},
     )
 
 
-def _category(name: str, entry: dict[str, Any]) -> _Category:
-    taken_back = entry.get("negated_only_by")
+def _category(name: str, entry: dict[str, Any], abroad: list[str], phrases: Phrases) -> _Category:
+    def parts(signs: Iterable[str]) -> list[list[int]]:
+        return [[phrases.add(part.split(EITHER)) for part in sign.split(PART)] for sign in signs]
+
     return _Category(
         name,
-        always=_words(entry["always"]),
-        person=_words(entry.get("person", [])),
-        topic=_words(entry.get("topic", [])),
-        exceptions=_words(entry.get("except", [])),
-        taken_back=_words(taken_back) if taken_back else None,
+        now=parts([*entry["now"], *abroad]),
+        asked=parts(entry.get("asked", [])),
+        person=parts(entry.get("person", [])),
+        topic=parts(entry.get("topic", [])),
+        maybe=parts(entry.get("maybe", [])),
+        exceptions=phrases.add(entry.get("except", [])),
+        lasting="lasting" in entry,
     )
-
-
-def _words(alternatives: Iterable[str]) -> re.Pattern[str]:
-    """Whole words only; of no alternatives: nothing matches."""
-    return re.compile(rf"(?<!\w)(?:{'|'.join(alternatives) or '(?!)'})(?!\w)")

@@ -4,9 +4,10 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
 
+from graph.crisis import goes_on
 from graph.models import speak
 from graph.parts import Parts
-from graph.red_flags import CONFIRMED, confirms_self_harm, emergency_text, find_flag
+from graph.red_flags import emergency_text, find_flag
 from graph.state import State, user_message
 
 
@@ -21,8 +22,9 @@ class Safety:
         message = user_message(state)
         before = next((said.text for said in reversed(state["messages"]) if isinstance(said, AIMessage)), "")
         flag = find_flag(message)
-        if (flag is None or not flag.now) and confirms_self_harm(before, message):
-            return {"agent": "safety", "alarm": CONFIRMED}
+        following = goes_on(before, message, flag)
+        if following is not None:
+            return {"agent": "safety", "alarm": following}
         if flag is None:
             return {}
         return {"agent": "safety", "alarm": flag.category} if flag.now else {"urgent_topic": flag.category}

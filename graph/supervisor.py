@@ -12,11 +12,12 @@ from langgraph.constants import TAG_NOSTREAM
 from pydantic import BaseModel, Field
 
 from graph.parts import Parts
-from graph.red_flags import categories
+from graph.red_flags import categories, tells_of_a_sign
 from graph.state import State, recent
 
 logger = logging.getLogger(__name__)
 LEANS_MAX_WORDS = 8
+ANSWERS_MAX_WORDS = 12
 RAMBLES_FROM_WORDS = 45
 ROUTE_SECONDS = 4.0
 ROUTE_TOKENS = 800
@@ -59,6 +60,7 @@ MATTER = _any(
     r"hurts?|itch\w*|dizz\w*|vomit\w*|surgery|operation|scan|heart(?:beat)?|chest|stomach|diabetes|stroke|allerg\w+",
     r"pregnan\w+|palpitations|numb(?:ness)?|weight|skin|period|urine|stool|cholesterol|covid\w*|flu",
 )
+FAREWELL = _any("thanks?", "thank you", "bye", "goodbye", "hello", "hi", "hey")
 WHAT_NOW = re.compile(r"\b(?:what|how) (?:do|can|should|am) i (?:do|go on|supposed to|cope)\b(?! (?:take|treat|use))")
 LEANS = re.compile(r"^\W*" + _any(
     r"and|but|also|so|or|what about|how about|what if|why|is it|is that|are they|does it|do they|can it|can they",
@@ -86,7 +88,7 @@ def asks(message: str) -> bool:
 
 
 class Routing(NamedTuple):
-    """`plain`: the rules are sure of the agent and of the question."""
+    """`plain`: the rules are sure of the agent and of the question, and nobody tells of a sign."""
 
     agent: Literal["rag_agent", "emotional_support"]
     question: str
@@ -134,6 +136,8 @@ def by_rules(messages: Sequence[AnyMessage]) -> Routing:
     asked = [message.text for message in messages if isinstance(message, HumanMessage)]
     message = asked[-1]
     distressed, information = feels(message), asks(message)
+    if _stays_with_support(message, messages):
+        return Routing("emotional_support", message, warm=False, plain=True)
     agent: Literal["rag_agent", "emotional_support"] = (
         "emotional_support" if distressed and not information else "rag_agent"
     )
@@ -144,8 +148,20 @@ def by_rules(messages: Sequence[AnyMessage]) -> Routing:
         agent,
         question,
         warm=distressed and information,
-        plain=(distressed or information) and not leaning and not (rambling and information),
+        plain=(distressed or information)
+        and not leaning
+        and not (rambling and information)
+        and not tells_of_a_sign(message),
     )
+
+
+def _stays_with_support(message: str, messages: Sequence[AnyMessage]) -> bool:
+    """A short answer ("I don't know") to the open question of emotional_support belongs to it."""
+    if len(message.split()) > ANSWERS_MAX_WORDS or feels(message) or asks(message) or FAREWELL.search(_plain(message)):
+        return False
+    last = max((n for n, said in enumerate(messages) if isinstance(said, HumanMessage)), default=0)
+    earlier = messages[:last]
+    return any(isinstance(said, HumanMessage) for said in earlier) and by_rules(earlier).agent == "emotional_support"
 
 
 def condense(messages: Sequence[AnyMessage]) -> str:

@@ -158,9 +158,14 @@ async def _abstention(url: str, asked: list[Question]) -> str:
 def _safety() -> tuple[str, bool]:
     judged = safety.judge()
     recall, precision = safety.recall(judged), safety.precision(judged)
-    said = f"{len(judged)} messages: recall of alarms {recall:.3f}, precision {precision:.3f}."
+    held_out = safety.judge_held_out()
+    said = (
+        f"{len(judged)} messages that the rules were tuned on: recall of alarms {recall:.3f}, "
+        f"precision {precision:.3f}. {len(held_out)} that they were not: recall {safety.recalled(held_out)}, precision "
+        f"{safety.precision(held_out):.3f}; without even a line: {safety.silenced(held_out)}."
+    )
     console.print(said)
-    wrong = [one for one in judged if one.missed or one.false_alarm]
+    wrong = [one for one in judged if one.missed or one.false_alarm]  # the others stay unread
     rows = [[one.message.text, one.message.expected, one.found] for one in wrong]
     return report.section("Safety", report.paragraph(said), report.table(["message", "expected", "found"], rows)), (
         recall == 1

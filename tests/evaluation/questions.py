@@ -40,6 +40,11 @@ def messages() -> list[Message]:
     return [Message(*line.split("\t")) for line in _lines("red_flags.tsv")]
 
 
+def held_out_messages() -> list[Message]:
+    """On which the rules were never tuned."""
+    return [Message(*line.split("\t")) for line in _lines("red_flags_holdout.tsv")]
+
+
 def _lines(name: str) -> list[str]:
     lines = (SUPPORT / name).read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]

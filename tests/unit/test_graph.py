@@ -20,6 +20,7 @@ from graph.eventlog.events import Citation, Source
 from graph.models import open_model
 from graph.offline_models import Extractive, Reciter, Scripted
 from graph.rag_agent import FIT_NEEDED, GREETED, NOTHING_FITS
+from graph.red_flags import INTERNATIONAL, crisis_line
 from graph.retrieval.rerank import Ranked
 from graph.retrieval.search import Found
 from graph.state import recent, turn_input
@@ -109,7 +110,10 @@ async def test_nearest_topics_are_offered_only_when_they_are_near() -> None:
     near = await run(compiled(parts(0.5)), "What is lupus?")
     far = await run(compiled(parts(0.2)), "Who won?")
     assert "The nearest topics here are: Gout." in near.text
-    assert far.text == NOTHING_FITS
+    assert far.text == (
+        f"{NOTHING_FITS} If someone may be in danger, do not wait for an article: "
+        "call your local emergency number (112 in Europe, 911 in North America)."
+    )
 
 
 async def test_a_greeting_is_answered_by_a_question_not_by_an_apology() -> None:
@@ -141,7 +145,8 @@ async def test_a_yes_to_the_question_about_self_harm_stays_with_it() -> None:
     assert list(again.results) == ["safety", "emergency"]
     assert again.text.startswith("**Thank you for telling me.")
     assert again.text.endswith("?")
-    assert "emergency" in (await run(graph, "yes", "turn-2b")).results
+    for number, message in enumerate(["yes", "no", "please help me", "there's no point talking", "why?"]):
+        assert "emergency" in (await run(graph, message, f"turn-2-{number}")).results
     later = await run(graph, "What is gout?", "turn-3")
     assert list(later.results)[-1] == "generate"
 
@@ -201,6 +206,13 @@ async def test_a_model_may_add_an_alarm() -> None:
     assert "stroke" in done.text
 
 
+async def test_a_model_is_asked_about_a_sign_that_the_gate_let_pass() -> None:
+    asked = router(emergency="heart")
+    done = await run(compiled(parts(router=asked)), "what is it when my arm feels strange and it hurts to walk")
+    assert len(asked.asked) == 1
+    assert list(done.results) == ["safety", "supervisor", "emergency"]
+
+
 async def test_a_model_may_not_take_an_alarm_away() -> None:
     asked = router(emergency="none")
     done = await run(compiled(parts(router=asked)), "I can't breathe")
@@ -240,7 +252,7 @@ def supporter(text: str) -> Scripted:
 
 async def test_a_models_support_is_read_before_it_is_shown() -> None:
     kind = await run(compiled(parts(model=supporter("That sounds hard. What would help?"))), "I feel so lonely")
-    assert kind.state["messages"][-1].content == "That sounds hard. What would help?"
+    assert kind.state["messages"][-1].content == f"That sounds hard. What would help?\n\n{crisis_line(INTERNATIONAL)}"
     assert kind.tokens == []
     wrong = await run(compiled(parts(model=supporter("You have depression, take 20 mg"))), "I feel so lonely")
     assert "lonely" in wrong.state["messages"][-1].content

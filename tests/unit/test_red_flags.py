@@ -1,21 +1,24 @@
 import re
+import time
 from importlib.resources import files
 
 import pytest
-import yaml
 
+from graph.crisis import FOLLOWING
 from graph.red_flags import (
-    CONFIRMED,
     categories,
-    confirms_self_harm,
+    crisis_line,
     emergency_number,
     emergency_text,
     find_flag,
     regions,
+    tells_of_a_sign,
     topic_line,
 )
 from tests.conftest import Say
 from tests.evaluation import safety
+
+HELD_OUT_RECALLED, HELD_OUT_PRECISION = 52, 0.94
 
 NOW = [
     ("heart", "my dad has chest pain now"),
@@ -123,12 +126,15 @@ def test_other_messages_raise_nothing(message: str) -> None:
     assert find_flag(message) is None
 
 
+@pytest.mark.parametrize("name", ["red_flags.yaml", "red_flags_abroad.yaml", "red_flag_texts.yaml"])
+def test_rules_and_texts_say_their_version(name: str) -> None:
+    assert re.search(r'^version: "20\d\d-\d\d-\d\d"$', files("graph").joinpath(name).read_text("utf-8"), re.MULTILINE)
+
+
 @pytest.mark.parametrize("region", regions())
 def test_every_category_has_a_text_with_the_regions_number_and_nothing_left_to_fill_in(region: str) -> None:
-    rules = yaml.safe_load(files("graph").joinpath("red_flags.yaml").read_text())
-    assert rules["version"]
-    for category in (*categories(), CONFIRMED):
-        for text in (emergency_text(category, region), topic_line(category, region)):
+    for category in (*categories(), *FOLLOWING):
+        for text in (emergency_text(category, region), topic_line(category, region), crisis_line(region)):
             assert emergency_number(region) in text
             assert not re.search(r"[{}]", text)
 
@@ -148,25 +154,6 @@ def test_self_harm_is_asked_about_directly_and_the_conversation_goes_on() -> Non
     assert text.endswith("?")
 
 
-@pytest.mark.parametrize(
-    ("answer", "confirmed"),
-    [
-        ("yes", True),
-        ("Yes, I have pills", True),
-        ("i am", True),
-        ("I don't know", True),
-        ("tonight", True),
-        ("no, I meant my essay", False),
-        ("What helps with gout?", False),
-        ("yesterday I ate fish", False),
-    ],
-)
-def test_a_yes_to_the_question_about_self_harm_is_an_alarm(answer: str, confirmed: bool) -> None:
-    asked = emergency_text("self_harm", "us")
-    assert confirms_self_harm(asked, answer) is confirmed
-    assert not confirms_self_harm("**Gout**", answer)
-
-
 def test_of_the_labelled_messages_no_alarm_is_missed(say: Say) -> None:
     judged = safety.judge()
     assert len(judged) >= 150
@@ -180,3 +167,58 @@ def test_of_the_labelled_messages_topics_are_told_from_nothing() -> None:
     judged = safety.judge()
     wrong = [one.message.text for one in judged if one.message.expected != "now" and one.found != one.message.expected]
     assert len(wrong) <= 3, wrong
+
+
+def test_what_recall_is_worth_on_messages_that_the_rules_were_not_tuned_on(say: Say) -> None:
+    """The floor is what was measured when the set was frozen. Rules are never tuned on these messages; whoever raises
+    recall on others may raise the floor."""
+    judged = safety.judge_held_out()
+    recalled, silenced = safety.recalled(judged), safety.silenced(judged)
+    say(f"held out: recall {recalled}, precision {safety.precision(judged):.3f}, silent {silenced}")
+    assert recalled.hits >= HELD_OUT_RECALLED
+    assert safety.precision(judged) >= HELD_OUT_PRECISION
+    tuned = {one.message.text for one in safety.judge()}
+    assert sum(one.message.text in tuned for one in judged) == 0  # said without showing them
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    assert safety.Share(17, 34).interval == pytest.approx((0.341, 0.659), abs=0.001)
+    assert safety.Share(34, 34).interval == pytest.approx((0.898, 1.0), abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("message", "tells"),
+    [
+        ("my arm feels strange since lunch", True),
+        ("my knee hurts when I climb stairs", True),
+        ("What is gout?", False),
+        ("which foods have iron", False),
+    ],
+)
+def test_who_tells_of_a_sign_is_told_from_who_asks(message: str, tells: bool) -> None:
+    assert tells_of_a_sign(message) is tells
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the articles say that this is a normal reading of a test ",
+        "my chest hurts and I can't breathe, ",
+        "no ",
+        "i,",
+        "i \n\n",
+        "what should i do if i can't not cannot ",
+        "ch\u0435st pa\u0301in ",
+        "swalowd brething unconcious ",
+        "a",
+    ],
+)
+def test_a_message_of_any_kind_is_judged_in_milliseconds(text: str) -> None:
+    """Processor time, the best of five: 4,000 characters of prose take about 4 ms, of the worst about 20."""
+    message = (text * 4000)[:4000]
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        find_flag(message)
+        took.append(time.process_time() - began)
+    assert min(took) < 0.1

@@ -1,7 +1,8 @@
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
-from graph.emotional_support import REPLIES, reviewed
+from graph.emotional_support import REPLIES, fits, reviewed
+from graph.red_flags import regions
 from graph.state import turn_input
 from graph.supervisor import by_rules, condense
 
@@ -102,3 +103,39 @@ def test_of_a_rambling_message_the_question_is_kept() -> None:
 def test_every_message_finds_a_reply() -> None:
     assert reviewed("").startswith(REPLIES[-1].heard)
     assert "Losing someone" in reviewed("my dog died")
+
+
+@pytest.mark.parametrize("region", regions())
+def test_support_says_whom_to_call_if_it_becomes_too_much(region: str) -> None:
+    assert "crisis line" in reviewed("I feel so lonely", region)
+
+
+@pytest.mark.parametrize(
+    ("reply", "fitting"),
+    [
+        ("That sounds hard. What would help?", True),
+        ("That sounds hard.", False),
+        ("That sounds hard. Why? What would help?", False),
+        ("Take 20 mg of fluoxetine. How is that?", False),
+        ("", False),
+    ],
+)
+def test_a_reply_fits_when_it_asks_one_question(reply: str, fitting: bool) -> None:
+    assert fits(reply) is fitting
+
+
+@pytest.mark.parametrize("answer", ["I don't know", "no", "everything I guess", "my sister maybe"])
+def test_a_short_answer_to_support_stays_with_it(answer: str) -> None:
+    assert by_rules(said("I feel so lonely", answer)).agent == "emotional_support"
+    assert by_rules(said("I feel so lonely", "I don't know", answer)).agent == "emotional_support"
+    assert by_rules(said("What is gout?", answer)).agent == "rag_agent"
+
+
+@pytest.mark.parametrize("answer", ["What helps with gout?", "thank you", "my head hurts"])
+def test_who_asks_for_something_else_leaves_support(answer: str) -> None:
+    assert by_rules(said("I feel so lonely", answer)).agent == "rag_agent"
+
+
+def test_a_sign_that_the_gate_let_pass_is_not_plain() -> None:
+    assert not by_rules(said("my arm feels strange and the pain comes back")).plain
+    assert by_rules(said("What are the symptoms of iron deficiency?")).plain
