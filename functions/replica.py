@@ -20,7 +20,7 @@ from functions.settings import Settings
 from functions.tracing import Spans, open_spans
 from graph.eventlog.events import Event
 from graph.eventlog.hub import Hub
-from graph.eventlog.log import PREPARE_THRESHOLD, Turn, open_pool
+from graph.eventlog.log import PREPARE_THRESHOLD, SILENCE, Turn, open_pool
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.wakeups import Wakeups
 
@@ -43,9 +43,9 @@ class TurnWorker(Protocol):
 
 @dataclass
 class Replica:
-    """`direct`: notifications have arrived, so no PgBouncer in transaction mode lies between, and statements may be
-    prepared. Until that is known, and wherever NOTIFY is off, it works without. `buffered`: the host delivers nothing
-    of a response before its end, so a tail ends with the first events it has."""
+    """`direct`: notifications arrive, so no PgBouncer in transaction mode lies between, and statements may be prepared.
+    While that is not known, and wherever NOTIFY is off, it works without. `buffered`: the host delivers nothing of a
+    response before its end, so a tail ends with the first events it has."""
 
     settings: Settings
     database_url: str
@@ -67,9 +67,7 @@ class Replica:
             autocommit=True,
             prepare_threshold=None,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            keepalives_idle=5,
-            keepalives_interval=2,
-            keepalives_count=3,
+            **SILENCE,
         )
         connection.prepare_threshold = PREPARE_THRESHOLD if self.direct else None
         self.connections.add(connection)
@@ -110,10 +108,9 @@ class Replica:
         self.hub.poll_seconds = POLL_SECONDS_WITH_NOTIFY if works else POLL_SECONDS_ALONE
         if self.worker is not None:
             self.worker.notified(works)
-        if works and not self.direct:
-            self.direct = True
-            for connection in self.connections:
-                connection.prepare_threshold = PREPARE_THRESHOLD
+        self.direct = works
+        for connection in self.connections:
+            connection.prepare_threshold = PREPARE_THRESHOLD if works else None
 
     async def drain(self) -> None:
         """Before the server stops: tails end so that clients come back elsewhere, short turns may finish."""

@@ -129,6 +129,11 @@ def _beginning(frames: list[Frame]) -> list[Frame]:
     return frames
 
 
+def _next_poll(now: float, period: float) -> float:
+    """All sessions are due at the same instants, whenever they came, so that one query serves them all."""
+    return (now // period + 1) * period
+
+
 class Hub:
     """`encode` makes a frame's bytes; `poll_seconds` paces the look for other replicas' events while a turn runs."""
 
@@ -232,7 +237,7 @@ class Hub:
             return
         watch.push(self._frame(event))
         if own:
-            watch.next_poll = asyncio.get_running_loop().time() + IDLE_POLL_SECONDS
+            watch.next_poll = _next_poll(asyncio.get_running_loop().time(), IDLE_POLL_SECONDS)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Hub"]:
@@ -248,8 +253,18 @@ class Hub:
         while True:
             await self._wait()
             due = self._due()
-            if due:
-                await self._fetch(due)
+            try:
+                if due:
+                    await self._fetch(due)
+            except Exception as error:  # whatever it is: without this task nobody here hears anything any more
+                logger.warning(
+                    "tail read failed, again in %.2f s: %s",
+                    FAILED_READ_PAUSE_SECONDS,
+                    type(error).__name__,
+                    exc_info=None if isinstance(error, LogError) else error,
+                )
+                await asyncio.sleep(FAILED_READ_PAUSE_SECONDS)
+                self.hint(due)
 
     async def _wait(self) -> None:
         """Until a hint, or until the next poll is due; for ever while nobody watches."""
@@ -269,21 +284,16 @@ class Hub:
         for session_id, watch in self._watches.items():
             if watch.head is None:
                 watch.grown = watch.grown or session_id in hinted
-                watch.next_poll = now + self.poll_seconds
+                watch.next_poll = _next_poll(now, self.poll_seconds)
             elif session_id in hinted or watch.next_poll <= now:
-                watch.next_poll = now + (self.poll_seconds if watch.active else IDLE_POLL_SECONDS)
+                watch.next_poll = _next_poll(now, self.poll_seconds if watch.active else IDLE_POLL_SECONDS)
                 due[session_id] = watch
         return due
 
     async def _fetch(self, due: dict[UUID, Watch]) -> None:
         self.polls += 1
         measures.POLLS.inc()
-        try:
-            events = await self._read({s: watch.head or 0 for s, watch in due.items()}, PAGE_EVENTS)
-        except LogError as error:
-            logger.warning("tail read failed, again in %.2f s: %s", FAILED_READ_PAUSE_SECONDS, error.code)
-            await asyncio.sleep(FAILED_READ_PAUSE_SECONDS)
-            return
+        events = await self._read({s: watch.head or 0 for s, watch in due.items()}, PAGE_EVENTS)
         counts: dict[UUID, int] = {}
         for event in events:
             counts[event.session_id] = counts.get(event.session_id, 0) + 1

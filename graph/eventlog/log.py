@@ -25,6 +25,14 @@ Pool = AsyncConnectionPool[AsyncConnection[Row]]
 TITLE_MAX_CHARACTERS = 80
 CANCEL_LOCK_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 5
+# A server that is gone without a word is given up after some ten seconds, whether it owes us an answer or an ACK.
+SILENCE: dict[str, Any] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+NOT_PREPARED = ("26000", "42P05")  # a prepared statement that another's connection has: a pooler came between
 PREPARE_THRESHOLD = 5  # executions; never behind PgBouncer in transaction mode
 
 
@@ -87,7 +95,7 @@ def open_pool(database_url: str, *, max_size: int, prepare: Callable[[], bool] =
         configure=configure,
         timeout=POOL_TIMEOUT_SECONDS,
         check=check,
-        kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": None},
+        kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": None, **SILENCE},
         name="pulseline",
     )
 
@@ -116,7 +124,11 @@ class Log:
         try:
             async with self.pool.connection() as connection:
                 yield connection
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
+            if error.sqlstate in NOT_PREPARED:
+                raise errors.DatabaseUnavailable from error
+            raise  # the caller's fault
+        except (psycopg.Error, PoolTimeout) as error:
             raise errors.DatabaseUnavailable from error
 
     @asynccontextmanager

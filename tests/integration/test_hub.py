@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from functions.frames import encode
+from graph.eventlog import hub as hub_module
 from graph.eventlog.events import Event
 from graph.eventlog.hub import RING_MAX_FRAMES, TAKEN_MAX_BYTES, Frame, Hub
 from graph.eventlog.sessions import Sessions
@@ -227,3 +229,70 @@ async def test_what_is_committed_while_a_reader_looks_where_the_log_stands_needs
             reader = hub.reader(watch, gate.last_seq, gate.last_seq, active=True)
             frames = await asyncio.wait_for(reader.next(3600), 5)
     assert [frame.seq for frame in frames] == [gate.last_seq + 1]
+
+
+@pytest.mark.parametrize("active", [False, True])
+async def test_one_query_serves_all_watched_sessions_whenever_their_readers_came(
+    monkeypatch: pytest.MonkeyPatch, active: bool
+) -> None:
+    period = 0.1 if active else 0.2
+    monkeypatch.setattr(hub_module, "IDLE_POLL_SECONDS", 0.2)
+
+    async def read(cursors: dict[UUID, int], limit: int) -> list[Event]:
+        await asyncio.sleep(0.0015)
+        return []
+
+    async with Hub(read, encode, 0.1).running() as hub:
+        with ExitStack() as stack:
+            for _ in range(200):
+                watch = stack.enter_context(hub.watch(uuid4()))
+                hub.reader(watch, 1, 1, active=active)
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(period)
+            loop = asyncio.get_running_loop()
+            before, began = hub.polls, loop.time()
+            await asyncio.sleep(5 * period)
+            assert 3 <= hub.polls - before <= (loop.time() - began) / period + 1
+
+
+async def test_a_read_that_fails_in_whatever_way_is_tried_again(
+    database_url: str, log: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pooler that came between gives errors that nobody thought of; the hub's task has to outlive them."""
+    turn = await holding(log)
+    failures: list[Exception] = [psycopg.errors.InvalidSqlStatementName("_pg3_4"), ValueError("?")]
+
+    async def read(cursors: dict[UUID, int], limit: int) -> list[Event]:
+        if failures:
+            raise failures.pop()
+        return await log.read(cursors, limit)
+
+    async with Hub(read, encode, 3600).running() as hub, open_writer(database_url) as writer:
+        with hub.watch(turn.session_id) as watch:
+            reader = hub.reader(watch, 1, 1, active=True)
+            await writer.append(turn, token("Iron"))
+            await writer.flush(turn)
+            hub.hint([turn.session_id])
+            frames = await asyncio.wait_for(reader.next(3600), 5)
+    assert [frame.seq for frame in frames] == [2]
+    assert "InvalidSqlStatementName" in caplog.text
+
+
+async def test_a_frame_is_encoded_once_however_many_read_it(database_url: str, log: Sessions) -> None:
+    turn = await holding(log)
+    encoded: list[int] = []
+
+    def counting(event: Event) -> bytes:
+        encoded.append(event.seq)
+        return encode(event)
+
+    async with Hub(log.read, counting, 3600).running() as hub, open_writer(database_url, hub.publish) as writer:
+        with hub.watch(turn.session_id) as watch:
+            readers = [hub.reader(watch, 1, 1, active=True) for _ in range(50)]
+            for word in ("a", "b", "c"):
+                reading = [asyncio.create_task(reader.next(5)) for reader in readers]
+                await writer.append(turn, token(word))
+                await writer.flush(turn)
+                taken = await asyncio.gather(*reading)
+                assert {frames[0].data for frames in taken} == {taken[0][0].data}
+    assert encoded == [2, 3, 4]

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -129,6 +131,10 @@ async def _works_without_prepared_statements(replica: Replica) -> None:
     await asyncio.gather(*(replica.log.gate(candidate.session_id, OWNER) for _ in range(200)))
 
 
+def prepares(connection: AsyncConnection[Any]) -> bool:
+    return connection.prepare_threshold is not None
+
+
 async def test_statements_are_prepared_once_notifications_have_arrived(
     database_url: str, killer: AsyncConnection[Any]
 ) -> None:
@@ -136,13 +142,32 @@ async def test_statements_are_prepared_once_notifications_have_arrived(
         early = await replica.connect()
         await until(lambda: replica.direct)
         assert replica.hub.poll_seconds == POLL_SECONDS_WITH_NOTIFY
-        assert early.prepare_threshold is not None
+        assert prepares(early)
         async with replica.log.pool.connection() as pooled:
-            assert pooled.prepare_threshold is not None
+            assert prepares(pooled)
         await kill_listeners(killer)
         await until(lambda: replica.hub.poll_seconds == POLL_SECONDS_ALONE)
-        assert replica.direct
+        assert not prepares(early), "the way may lead through PgBouncer now"
+        async with replica.log.pool.connection() as pooled:
+            assert not prepares(pooled)
+        await until(lambda: replica.direct)
+        assert prepares(early)
         await early.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
+async def test_no_connection_waits_for_minutes_for_a_server_that_is_gone_without_a_word(database_url: str) -> None:
+    async with open_replica(Settings(notify="off", worker="off"), database_url) as replica:
+        own = await replica.connect()
+        async with replica.log.pool.connection() as pooled:
+            for connection in (own, pooled):
+                with socket.socket(fileno=os.dup(connection.fileno())) as end:
+                    options = [
+                        end.getsockopt(socket.IPPROTO_TCP, option)
+                        for option in (socket.TCP_USER_TIMEOUT, socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)
+                    ]
+                assert options == [10_000, 5, 2]
+        await own.close()
 
 
 @pytest.mark.parametrize("notify", ["on", "off"])
