@@ -27,7 +27,8 @@ BUFFER_MAX_EVENTS = 512
 WAIT_FOR_WRITES_SECONDS = 0.05  # a task that wrote nothing has no writes to wait for
 SEPARATOR = "\x1e"
 AGAIN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
-IDLE_IN_TRANSACTION_MS = 500  # a process frozen in mid-flight must not hold its turns' locks: cancel waits for them
+FLIGHT_TIMEOUT_MS = 500  # a process frozen in mid-flight must not hold its turns' locks: cancel waits for them
+FLIGHT_TIMEOUT_SINCE = 170_000  # Postgres 17; idle_in_transaction_session_timeout does not run inside a pipeline
 
 # Refusals that pass. SQLSTATEs by their beginning: no room or no memory; a deadlock, a serialisation failure.
 PASSING = ("53", "40")
@@ -304,9 +305,8 @@ class Writer:
             async with connection.pipeline(), connection.cursor() as cursor:
                 try:
                     await connection.execute("begin isolation level read committed")
-                    await connection.execute(
-                        f"set local idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}"
-                    )
+                    if connection.info.server_version >= FLIGHT_TIMEOUT_SINCE:
+                        await connection.execute(f"set local transaction_timeout = {FLIGHT_TIMEOUT_MS}")
                     await appended.execute(query("append"), append, prepare=True)
                     await connection.execute(query("guard"), guard)
                     for statement, parameters, many in (s for p in parts for job in p.jobs for s in job.statements):

@@ -191,6 +191,41 @@ async def test_law_5_cancel_keeps_the_partial_answer_and_fences_the_worker(datab
     assert (end.type, getattr(end, "content", None)) == ("cancelled", "Iron is")
 
 
+async def test_law_5_a_cancel_keeps_nothing_of_an_attempt_that_was_taken_over(database_url: str, log: Sessions) -> None:
+    stale = await holding(log, lease_seconds=0)
+    async with open_writer(database_url) as writer:
+        await writer.append(stale, token("begun "))
+        await writer.flush(stale)
+        taken = await held(log, Candidate(stale.session_id, stale.turn_id, attempt=stale.attempt))
+        await writer.append(taken, token("begun anew"))
+        await writer.flush(taken)
+    await log.cancel(taken.session_id, OWNER, taken.turn_id, "user_initiated")
+    assert getattr((await all_events(log, taken.session_id))[-1].parse(), "content", None) == "begun anew"
+
+
+async def test_law_3_a_renewal_of_a_stale_attempt_renews_nothing(log: Sessions) -> None:
+    stale = await holding(log, lease_seconds=0)
+    taken = await held(log, Candidate(stale.session_id, stale.turn_id, attempt=stale.attempt))
+    keys = [(turn.session_id, turn.turn_id, turn.attempt) for turn in (stale, taken)]
+    assert await log.renew(keys[:1], 60) == set()
+    assert await log.renew(keys, 60) == {1}
+
+
+async def test_a_turn_s_end_and_its_last_checkpoint_commit_together(database_url: str, log: Sessions) -> None:
+    """The guard before the checkpoint sees a turn that this very batch has ended, and takes it for held."""
+    turn = await holding(log)
+    async with open_writer(database_url) as writer:
+        await writer.append(turn, token("Iron"), done(turn, "Iron"))
+        wrote = writer.hand_in(turn, [("insert into secrets (name, value) values ('last', '')", None, False)])
+        await writer.flush(turn)
+        await wrote
+        assert writer.commits == 1
+    assert [event.type for event in await all_events(log, turn.session_id)] == ["turn_started", "token", "done"]
+    async with log.pool.connection() as connection:
+        found = await connection.execute("select name from secrets")
+        assert await found.fetchall() == [{"name": "last"}]
+
+
 async def test_law_5_cancel_needs_no_living_worker_and_wins_before_the_claim(log: Sessions) -> None:
     queued = await started(log)
     ended = await log.cancel(queued.session_id, OWNER, None, "user_initiated")

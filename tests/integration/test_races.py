@@ -1,7 +1,9 @@
 """Races of the log, each stopped at its worst moment: one is seen waiting in pg_stat_activity for its rival."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +18,7 @@ from graph.eventlog.errors import Fenced, SessionNotFound
 from graph.eventlog.log import Candidate
 from graph.eventlog.saver import EventLogSaver, held_turn
 from graph.eventlog.sessions import Sessions
-from graph.eventlog.writer import HeldTurn, Writer
+from graph.eventlog.writer import FLIGHT_TIMEOUT_SINCE, HeldTurn, Statement, Writer
 from tests.faults.relay import relaying
 from tests.support.turns import OWNER, all_events, done, held, holding, open_writer, started, token
 
@@ -42,12 +44,13 @@ class Rival:
         await self.connection.execute(NEW_EVENT, [seq, kind, data, turn.turn_id])
 
     async def sees_waiting(self, words: str, count: int = 1) -> None:
+        await self.sees(f"wait_event_type = 'Lock' and query like '%{words}%'", count)
+
+    async def sees(self, what: str, count: int = 1) -> None:
         async with asyncio.timeout(10):
             while True:
                 found = await self._observer.execute(
-                    "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like %s"
-                    " and datname = current_database()",
-                    [f"%{words}%"],
+                    f"select count(*) from pg_stat_activity where {what} and datname = current_database()".encode()
                 )
                 row = await found.fetchone()
                 if row and row[0] >= count:
@@ -90,6 +93,47 @@ async def test_a_batch_sent_again_while_the_lost_one_is_still_under_way_lands_on
         await writer.flush(turn)
     events = await all_events(log, turn.session_id)
     assert [(event.seq, event.type) for event in events] == [(1, "turn_started"), (2, "token"), (3, "token")]
+
+
+class Frozen(list[Statement]):
+    """Statements of a process that stops between its append and its commit, until `thaw`."""
+
+    def __init__(self) -> None:
+        super().__init__([("select 1", None, False)])
+        self.thaw = threading.Event()
+
+    def __iter__(self) -> Iterator[Statement]:
+        self.thaw.wait(20)
+        return super().__iter__()
+
+
+async def test_a_process_frozen_before_its_commit_does_not_keep_a_cancel_waiting(
+    database_url: str, log: Sessions, rival: Rival
+) -> None:
+    """The connection lives, and nothing more comes: Postgres itself gives the turn's lock back."""
+    async with log.pool.connection() as connection:
+        if connection.info.server_version < FLIGHT_TIMEOUT_SINCE:
+            pytest.skip("only Postgres 17 and newer can end a transaction in mid-flight")
+    turn, frozen = await holding(log), Frozen()
+
+    async def other_process() -> None:
+        async with open_writer(database_url) as writer:
+            await writer.append(turn, token("Iron"))
+            await writer.write(turn, frozen)
+
+    frozen_process = asyncio.create_task(asyncio.to_thread(asyncio.run, other_process()))
+    try:
+        await rival.sees("wait_event = 'ClientRead' and state = 'active' and query like '%bool_and%'")
+        began = time.monotonic()
+        ended = await log.cancel(turn.session_id, OWNER, turn.turn_id, "user_initiated")
+        took = time.monotonic() - began
+    finally:
+        frozen.thaw.set()
+    with pytest.raises(Fenced):
+        await frozen_process
+    assert (ended.status, ended.last_seq) == ("cancelled", 2)
+    assert took < 1
+    assert [event.type for event in await all_events(log, turn.session_id)] == ["turn_started", "cancelled"]
 
 
 async def test_a_cancel_behind_an_uncommitted_append_keeps_its_words(log: Sessions, rival: Rival) -> None:

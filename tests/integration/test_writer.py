@@ -4,6 +4,7 @@ import asyncio
 import tracemalloc
 from uuid import uuid4
 
+import psycopg
 import pytest
 from psycopg import AsyncConnection
 
@@ -243,3 +244,23 @@ async def test_a_turn_whose_append_is_refused_for_good_ends_with_what_the_log_ha
     end = events[-1].parse()
     assert end.type == "error"
     assert (end.code, end.retryable, end.content) == ("graph_failed", True, text_of(events[:-1]))
+
+
+async def test_the_last_words_of_a_connection_are_its_end_although_its_socket_is_still_open(
+    database_url: str, log: Sessions
+) -> None:
+    """What a server says when it ends a connection can be read a moment before the end itself."""
+    async with await AsyncConnection.connect(database_url, autocommit=True) as ending:
+        with pytest.raises(psycopg.Error) as last_words:
+            await ending.execute("select pg_terminate_backend(pg_backend_pid())")
+    turn = await holding(log)
+    async with open_writer(database_url) as writer:
+        await writer.append(turn, token("first "))
+        await writer.flush(turn)
+        connection = writer._connection
+        assert connection is not None
+        assert await writer._lost_with(last_words.value)
+        assert connection.closed
+        await writer.append(turn, token("second "))
+        await writer.flush(turn)
+    assert text_of(await all_events(log, turn.session_id)) == "first second "
