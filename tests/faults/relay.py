@@ -11,6 +11,7 @@ class _Side(asyncio.Protocol):
 
     def __init__(self, relay: "Relay", peer: "_Side | None" = None) -> None:
         self.relay, self.peer = relay, peer
+        self.answers = peer is not None
         self.transport: asyncio.Transport | None = None
         self.early: list[bytes] = []
 
@@ -31,7 +32,12 @@ class _Side(asyncio.Protocol):
         self.early.clear()
 
     def data_received(self, data: bytes) -> None:
-        if self.peer is None:
+        if self.answers and self.relay.loses_answer:
+            self.relay.loses_answer = False
+            for side in (self, self.peer):
+                if side is not None:
+                    side.abort()
+        elif self.peer is None:
             self.early.append(data)
         else:
             self.peer.say(data)
@@ -66,6 +72,7 @@ class Relay:
         self.reaches = [(host, int(port)) for host, port in (address.rsplit(":", 1) for address in reaches)]
         self.sides: set[_Side] = set()
         self.stalled = False
+        self.loses_answer = False  # the next: what was asked is done, its connection breaks before that is heard
         self._server: asyncio.Server | None = None
         self._reaching: set[asyncio.Task[None]] = set()
         self._port = 0

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import psycopg
@@ -27,10 +28,12 @@ from graph.eventlog.errors import Fenced, NotTheLastTurn, SessionBusy, SessionNo
 from graph.eventlog.events import Event
 from graph.eventlog.hub import Frame, Hub, Reader
 from graph.eventlog.log import Candidate, open_pool
+from graph.eventlog.log import Row as LogRow
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.snapshot import Snapshot
 from graph.eventlog.writer import HeldTurn, Writer
 from tests.conftest import FreshDatabase, Say
+from tests.faults.relay import Relay, relaying
 from tests.support.checker import History, Row, TurnRow, told
 from tests.support.turns import OWNER, done, token
 
@@ -41,6 +44,8 @@ SEED = st.integers(0, 2**32 - 1)
 POLL_SECONDS = 0.02
 STEP_SECONDS = 15.0
 CAUGHT_UP_SECONDS = 8.0
+HESITATION_SECONDS = 0.004
+IN_MID_STATEMENT_SECONDS = 0.03
 NOTE = """insert into notes select %s, %s, t.attempt, t.status, t.ended_at = now() from turns t
  where t.session_id = %s and t.turn_id = %s"""
 TABLES = """select s,
@@ -58,6 +63,7 @@ class Replica:
 
     hub: Hub
     writer: Writer
+    relay: Relay
     deaf: bool = False
 
 
@@ -102,6 +108,16 @@ class World:
     failure: BaseException | None = None
 
 
+class Hesitant(Sessions):
+    """Between what its transactions have done and their commit there is time for others."""
+
+    @asynccontextmanager
+    async def _transaction(self, *, pipeline: bool = False) -> AsyncIterator[AsyncConnection[LogRow]]:
+        async with super()._transaction(pipeline=pipeline) as connection:
+            yield connection
+            await asyncio.sleep(random.choice((0, HESITATION_SECONDS)))
+
+
 def _row(event: Event) -> Row:
     return Row(event.seq, str(event.turn_id), event.attempt, event.type, event.data)
 
@@ -115,8 +131,11 @@ async def open_world(url: str, runner: asyncio.Runner) -> AsyncIterator[World]:
         observer = stack.enter_context(psycopg.connect(url, autocommit=True))
         observer.execute("create table notes (session_id uuid, attempt int, held int, status text, ending bool)")
 
-        async def connect() -> AsyncConnection[Any]:
-            return await AsyncConnection.connect(url, autocommit=True, prepare_threshold=5)
+        def connecting(through: str) -> Callable[[], Awaitable[AsyncConnection[Any]]]:
+            async def connect() -> AsyncConnection[Any]:
+                return await AsyncConnection.connect(through, autocommit=True, prepare_threshold=5)
+
+            return connect
 
         def committed(mine: int) -> Callable[[list[Event]], None]:
             def announce(events: list[Event]) -> None:
@@ -134,12 +153,15 @@ async def open_world(url: str, runner: asyncio.Runner) -> AsyncIterator[World]:
 
             return announce
 
-        log = Sessions(await stack.enter_async_context(open_pool(url, max_size=10)))
+        log = Hesitant(await stack.enter_async_context(open_pool(url, max_size=10)))
+        server = urlsplit(url).netloc.rpartition("@")[2]
         for n in range(2):
             hub = await stack.enter_async_context(Hub(log.read, encode, POLL_SECONDS).running())
+            relay = await stack.enter_async_context(relaying(server))
+            connect = connecting(url.replace(server, relay.address))
             writer = await stack.enter_async_context(Writer(connect, committed(n)))
-            replicas.append(Replica(hub, writer))
-        killer = await stack.enter_async_context(await connect())
+            replicas.append(Replica(hub, writer, relay))
+        killer = await stack.enter_async_context(await connecting(url)())
         yield World(url, runner, log, observer, killer, replicas, histories, Counter(), announced_wrongly)
 
 
@@ -356,11 +378,37 @@ class Conversations(RuleBasedStateMachine):
         return True
 
     async def cut(self, who: int, how: int) -> bool:
-        """A writer's connection is killed, perhaps between a commit and its answer."""
-        connection = self.world.replicas[who % 2].writer._connection
-        if connection is None or connection.closed or how % 2:
+        """A writer's connection is killed, or breaks between the next commit and its answer."""
+        replica = self.world.replicas[who % 2]
+        if how % 3 == 0:
+            replica.relay.loses_answer = True
+            return True
+        return how % 3 == 1 and await self._tell_backend("pg_terminate_backend", replica)
+
+    async def interrupt(self, who: int, how: int) -> bool:
+        """A writer's statement is cancelled, as soon as it is seen to wait."""
+        replica = self.world.replicas[who % 2]
+        connection = replica.writer._connection
+        if connection is None or connection.closed:
             return False
-        await self.world.killer.execute("select pg_terminate_backend(%s)", [connection.info.backend_pid])
+        loop = asyncio.get_running_loop()
+        patience_ends = loop.time() + IN_MID_STATEMENT_SECONDS
+        while loop.time() < patience_ends and not await self._waits(connection.info.backend_pid):
+            pass
+        return await self._tell_backend("pg_cancel_backend", replica)
+
+    async def _waits(self, pid: int) -> bool:
+        async with self.log.pool.connection() as observer:
+            found = await observer.execute(
+                "select 1 from pg_stat_activity where pid = %s and wait_event_type = 'Lock'", [pid]
+            )
+            return await found.fetchone() is not None
+
+    async def _tell_backend(self, function: str, replica: Replica) -> bool:
+        connection = replica.writer._connection
+        if connection is None or connection.closed:
+            return False
+        await self.world.killer.execute(f"select {function}(%s)".encode(), [connection.info.backend_pid])
         return True
 
     async def deafen(self, who: int, how: int) -> bool:
@@ -423,9 +471,9 @@ class Conversations(RuleBasedStateMachine):
     STEPS = (
         *("answer", "answer", "answer", "start", "claim", "claim", "emit", "emit", "emit", "finish", "checkpoint"),
         *("watch", "watch", "read", "read", "read", "leave", "renew", "prune"),
-        *("cancel", "lose", "hand_back", "erase", "cut", "deafen"),
+        *("cancel", "lose", "hand_back", "erase", "cut", "interrupt", "deafen"),
     )
-    RARE = frozenset(STEPS[-6:])
+    RARE = frozenset(STEPS[-7:])
 
     @initialize(seed=SEED)
     def some_past(self, seed: int) -> None:
