@@ -96,7 +96,7 @@ async def _measure(url: str, turns: int, paced: bool) -> Measured:
 def run(console: Console) -> bool:
     """Prints the table; tells whether the aims are reached."""
     table = Table("turns", "pace", "tokens/s", "rows/s", "commits/s", "emit → committed p50", "p99", "CPU a token")
-    best, paced_p99 = 0.0, 0.0
+    best, best_p99, paced_p99 = 0.0, float("inf"), 0.0
     with temporary_folder() as folder, EmbeddedPostgres(folder / "home").running() as url:
 
         async def setup() -> None:
@@ -110,6 +110,8 @@ def run(console: Console) -> bool:
                 runs = [uvloop.run(_measure(url, turns, paced)) for _ in range(REPEATS)]
                 middle = Measured(*(median(column) for column in zip(*runs, strict=True)))
                 best = max(best, middle.rows_a_second)
+                if middle.rows_a_second >= AIM_EVENTS_A_SECOND:
+                    best_p99 = min(best_p99, middle.p99_ms)
                 paced_p99 = middle.p99_ms if paced and turns == 100 else paced_p99
                 table.add_row(
                     str(turns),
@@ -127,6 +129,10 @@ def run(console: Console) -> bool:
     console.print(table)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     console.print(f"peak memory of this process {peak_mb:.0f} MB")
-    rows, lag = best / AIM_EVENTS_A_SECOND, paced_p99 / LIMIT_P99_MS
-    console.print(f"rows a second / aim: {rows:.2f}   p99 at 100 turns / limit: {lag:.2f}")
-    return best >= AIM_EVENTS_A_SECOND and paced_p99 < LIMIT_P99_MS
+    ratios = {
+        f"{AIM_EVENTS_A_SECOND:,} / the most rows a second": AIM_EVENTS_A_SECOND / best,
+        "the least p99 at so many rows a second / limit": best_p99 / LIMIT_P99_MS,
+        "p99 of 100 turns at their pace / limit": paced_p99 / LIMIT_P99_MS,
+    }
+    console.print("Judged: " + "   ".join(f"{name}: {ratio:.2f}" for name, ratio in ratios.items()))
+    return all(ratio <= 1 for ratio in ratios.values())
