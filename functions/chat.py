@@ -47,6 +47,7 @@ async def start(replica: Replica, owner: str, body: StartRequest, watching: Exit
     if turn.created:
         replica.spans.started(session_id, turn.turn_id, began_ns)
         logger.info("turn started")
+        watch.begin(turn.first_seq - 1, active=True)
         replica.started(turn)
     return turn, watch
 

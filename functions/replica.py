@@ -81,7 +81,9 @@ class Replica:
             self.wakeups.grown({event.session_id for event in events})
 
     def started(self, turn: Turn) -> None:
-        """A turn that this process has queued: hints, only for speed."""
+        """A turn that this process has queued: its first event for who watches here, and hints, only for speed."""
+        if turn.began is not None:
+            self.hub.publish([turn.began])
         if self.worker is not None:
             self.worker.started(turn.session_id, turn.turn_id)
         elif self.wakeups is not None:

@@ -20,6 +20,7 @@ from graph.eventlog.writer import AppendFailed, HeldTurn, Writer
 from graph.failures import FAILURES, error_event
 from graph.provider import code_of
 from graph.served import Served
+from graph.translate import done
 
 logger = logging.getLogger(__name__)
 STOP_SECONDS = 1.0  # how long a model call may take to let go
@@ -77,9 +78,17 @@ class _Attempt:
             if state is not None and state.tasks:
                 await self._recall(state)
                 await self._go_on(state, None)
+        await self._finish(await self._end())
+
+    async def _end(self) -> NewEvent:
+        """As the stream has told it; from the checkpoint when an earlier attempt came so far, or for another graph."""
+        if self.translator.answered is not None:
+            return done(self.turn.turn_id, self.translator.answered, self._lasted_ms())
         final = await self.turns.served.graph.aget_state(self.config)
-        duration_ms = round(1000 * (time.monotonic() - self.began))
-        await self._finish(self.turns.served.done(self.turn.turn_id, final, self.note, "".join(self.text), duration_ms))
+        return self.turns.served.done(self.turn.turn_id, final, self.note, "".join(self.text), self._lasted_ms())
+
+    def _lasted_ms(self) -> int:
+        return round(1000 * (time.monotonic() - self.began))
 
     def _remember(self, note: str) -> None:
         self.note = note

@@ -20,6 +20,7 @@ class Translator:
         self._turn_id, self._model, self._finished = turn_id, model, finished
         self._began: dict[str, float] = {}
         self.stage: str | None = None
+        self.answered: dict[str, Any] | None = None
 
     def feed(self, mode: str, data: Any, now: float) -> list[NewEvent]:
         """`now` is in seconds, of any steady clock. A task that finished in an earlier attempt gives nothing."""
@@ -56,6 +57,8 @@ class Translator:
     def _end(self, data: dict[str, Any], now: float) -> list[NewEvent]:
         if data["error"] is not None or data["result"] is None:
             return []
+        if data["name"] in ANSWERING:
+            self.answered = data["result"]
         duration_ms = round(1000 * (now - self._began.get(data["id"], now)))
         event = self.completed(data["name"], data["result"], duration_ms)
         return [new_event(event)._replace(task=data["id"])] if event is not None else []
@@ -85,7 +88,7 @@ class Translator:
 
 
 def done(turn_id: UUID, values: dict[str, Any], duration_ms: int) -> NewEvent:
-    """The end of a turn whose graph has finished; `values` is the graph's last state."""
+    """The end of a turn whose graph has finished; `values`: what its last step gave, or the graph's last state."""
     answer = next(m for m in reversed(values["messages"]) if isinstance(m, AIMessage))
     usage = answer.usage_metadata
     message = e.AnswerMessage(

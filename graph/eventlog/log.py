@@ -37,13 +37,18 @@ PREPARE_THRESHOLD = 5  # executions; never behind PgBouncer in transaction mode
 
 
 class Turn(NamedTuple):
-    """A turn's row as `start` leaves it. `first_seq` is the seq of its `turn_started`."""
+    """A turn's row as `start` leaves it. `first_seq` is the seq of its `turn_started`; `began` that event, when this
+    start has made the turn."""
 
     session_id: UUID
     turn_id: UUID
     first_seq: int
     status: TurnStatus
-    created: bool
+    began: Event | None
+
+    @property
+    def created(self) -> bool:
+        return self.began is not None
 
 
 class Candidate(NamedTuple):
@@ -198,9 +203,12 @@ class Log:
             return None
         if row["request_id"] != parameters["request_id"]:
             raise errors.SessionBusy
-        created = row["turn_id"] == parameters["turn_id"]
-        measures.STARTED.inc(int(created))
-        return Turn(parameters["session_id"], row["turn_id"], row["first_seq"], row["status"], created)
+        turn = Turn(parameters["session_id"], row["turn_id"], row["first_seq"], row["status"], None)
+        if turn.turn_id != parameters["turn_id"]:
+            return turn
+        measures.STARTED.inc()
+        began = Event(turn.session_id, turn.first_seq, turn.turn_id, 0, "turn_started", parameters["data"])
+        return turn._replace(began=began)
 
     async def candidates(self, limit: int) -> list[Candidate]:
         return [Candidate(**row) for row in await self._rows("candidates", limit=limit)]

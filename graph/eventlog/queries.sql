@@ -124,6 +124,39 @@ select 1 / bool_and((select t.attempt = b.attempt and (t.status = 'running' or t
   from unnest(string_to_array(%(sessions)s, ',')::uuid[], string_to_array(%(turns)s, ',')::uuid[],
               string_to_array(%(attempts)s, ',')::int[]) as b (session_id, turn_id, attempt);
 
+-- name: put_checkpoints
+-- LangGraph's tables and conflicts, as its saver writes them, for all checkpoints of a batch in one statement. Of a row
+-- that was put twice the last one counts.
+insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
+select distinct on (1, 2, 3) r.thread_id, r.ns, r.id, r.parent, r.checkpoint, r.metadata
+  from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[])
+       with ordinality as r (thread_id, ns, id, parent, checkpoint, metadata, n)
+ order by 1, 2, 3, r.n desc
+on conflict (thread_id, checkpoint_ns, checkpoint_id)
+   do update set checkpoint = excluded.checkpoint, metadata = excluded.metadata;
+
+-- name: put_blobs
+insert into checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
+select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %b::bytea[])
+on conflict (thread_id, checkpoint_ns, channel, version) do nothing;
+
+-- name: put_writes
+insert into checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
+select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[],
+                     %b::bytea[])
+on conflict (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) do nothing;
+
+-- name: put_writes_again
+-- Of an error or an interrupt: the last one counts.
+insert into checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
+select distinct on (1, 2, 3, 4, 6)
+       r.thread_id, r.ns, r.id, r.task_id, r.task_path, r.idx, r.channel, r.type, r.blob
+  from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %b::bytea[])
+       with ordinality as r (thread_id, ns, id, task_id, task_path, idx, channel, type, blob, n)
+ order by 1, 2, 3, 4, 6, r.n desc
+on conflict (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
+   do update set channel = excluded.channel, type = excluded.type, blob = excluded.blob;
+
 -- name: committed
 -- After a lost answer: did this row of ours land? A turn's rows of a batch are all there or none.
 select 1 from events

@@ -7,7 +7,8 @@ stale turn's rows are refused and nobody else's suffer.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -24,6 +25,7 @@ from graph.eventlog.queries import query
 
 logger = logging.getLogger(__name__)
 BUFFER_MAX_EVENTS = 512
+GATHER_SECONDS = 0.01  # from one commit's begin to the next one's, while nobody waits
 WAIT_FOR_WRITES_SECONDS = 0.05  # a task that wrote nothing has no writes to wait for
 SEPARATOR = "\x1e"
 AGAIN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -37,7 +39,7 @@ PASSING_ALONE = ("55P03", "57014", "40P01")
 # A server that another has replaced, and only reads now; a prepared statement that is not there, behind a new pooler.
 PASSING_ELSEWHERE = ("25006", "26000", "42P05")
 
-Statement = tuple[Any, Any, bool]  # query, parameters, executemany
+Statement = tuple[Any, Any, bool]  # query, parameters; True: it takes its columns as arrays, and these are its rows
 
 
 class AppendFailed(LogError):
@@ -107,6 +109,7 @@ class Writer:
         self._connection: AsyncConnection[Any] | None = None
         self._touched: dict[HeldTurn, None] = {}
         self._wanted = asyncio.Event()
+        self._awaited = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.commits = 0
 
@@ -139,6 +142,7 @@ class Writer:
         future = asyncio.get_running_loop().create_future()
         turn.waiting.append(future)
         self._touch(turn)
+        self._awaited.set()
         await future
 
     async def write(self, turn: HeldTurn, statements: Sequence[Statement], task: str = "") -> None:
@@ -171,10 +175,20 @@ class Writer:
         self._touched[turn] = None
         self._wanted.set()
 
+    async def _gathered(self, began: float) -> None:
+        """What comes soon after a commit waits for more, unless somebody waits for it: a lone token is not delayed, and
+        those of a crowd share the costs of a commit."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(began + GATHER_SECONDS):
+                await self._awaited.wait()
+        self._awaited.clear()
+
     async def _run(self) -> None:
-        refusals = 0
+        refusals, began = 0, float("-inf")
         while True:
             await self._wanted.wait()
+            await self._gathered(began)
+            began = asyncio.get_running_loop().time()
             self._wanted.clear()
             parts: list[_Part] = []
             try:
@@ -302,15 +316,15 @@ class Writer:
         refusal: psycopg.Error | None = None
         appended = connection.cursor()
         try:
-            async with connection.pipeline(), connection.cursor() as cursor:
+            async with connection.pipeline():
                 try:
                     await connection.execute("begin isolation level read committed")
                     if connection.info.server_version >= FLIGHT_TIMEOUT_SINCE:
                         await connection.execute(f"set local transaction_timeout = {FLIGHT_TIMEOUT_MS}")
                     await appended.execute(query("append"), append, prepare=True)
                     await connection.execute(query("guard"), guard)
-                    for statement, parameters, many in (s for p in parts for job in p.jobs for s in job.statements):
-                        await (cursor.executemany if many else cursor.execute)(statement, parameters)
+                    for statement, parameters in _merged(s for p in parts for job in p.jobs for s in job.statements):
+                        await connection.execute(statement, parameters)
                     await connection.execute("commit")
                 except psycopg.Error as error:
                     refusal = error  # the pipeline's end says the same once more, and psycopg would log that
@@ -435,6 +449,20 @@ def _parameters(parts: Sequence[_Part]) -> dict[str, Any]:
         "types": ",".join(row.type for _, row in numbered),
         "data": SEPARATOR.join(row.data for _, row in numbered),
     }
+
+
+def _merged(statements: Iterable[Statement]) -> Iterator[tuple[Any, Any]]:
+    """Statements of many rows once for the whole batch, each with a list for every column; then the others."""
+    rows: dict[Any, list[Sequence[Any]]] = {}
+    singles = []
+    for statement, parameters, many in statements:
+        if many:
+            rows.setdefault(statement, []).extend(parameters)
+        else:
+            singles.append((statement, parameters))
+    for statement, its_rows in rows.items():
+        yield statement, [list(column) for column in zip(*its_rows, strict=True)]
+    yield from singles
 
 
 def _refuse(parts: Sequence[_Part]) -> None:

@@ -153,3 +153,38 @@ async def test_each_stages_end_of_a_real_turn_stands_in_the_transaction_of_its_c
             )
             ends = [(row["type"], row["rode"]) for row in await found.fetchall()]
     assert ends == [("retrieval_complete", True), ("reranking_complete", True)]
+
+
+async def test_a_held_turn_leaves_the_rows_that_langgraphs_own_saver_leaves(
+    database_url: str, log: Sessions, pool: Pool
+) -> None:
+    """Though the rows of a batch go in one statement for each table."""
+    question = {"messages": [HumanMessage("well?", id="q")]}
+    turn = await holding(log)
+    async with open_writer(database_url) as writer:
+        own = {"configurable": {"thread_id": "stock"}}
+        await _graph(EventLogSaver(pool)).ainvoke(question, own, durability="async")
+        held_turn.set(turn)
+        riding = {"configurable": {"thread_id": str(turn.session_id)}}
+        await _graph(EventLogSaver(pool, writer)).ainvoke(question, riding, durability="async")
+        await writer.flush(turn)
+    rows = {thread: await _rows(pool, thread) for thread in ("stock", str(turn.session_id))}
+    assert rows["stock"] == rows[str(turn.session_id)]
+    assert all(rows["stock"])
+
+
+async def _rows(pool: Pool, thread_id: str) -> list[list[Any]]:
+    """Of the three tables, without what is made anew in every run: ids of checkpoints and tasks, times."""
+    found = []
+    async with pool.connection() as connection:
+        for statement in (
+            "select metadata, parent_checkpoint_id is null as first, checkpoint -> 'channel_values' as values"
+            " from checkpoints where thread_id = %s order by checkpoint_id",
+            "select channel, split_part(version, '.', 1) as version, type, blob from checkpoint_blobs"
+            " where thread_id = %s order by channel, version",
+            "select idx, channel, type, blob, task_path from checkpoint_writes"
+            " where thread_id = %s order by checkpoint_id, task_path, idx",
+        ):
+            cursor = await connection.execute(statement.encode(), [thread_id])
+            found.append([tuple(row.values()) for row in await cursor.fetchall()])
+    return found

@@ -15,7 +15,7 @@ from graph.eventlog.events import Event, NewEvent
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import BUFFER_MAX_EVENTS, AppendFailed, Writer
 from tests.integration.test_log import backend_is_blocked
-from tests.support.turns import OWNER, all_events, done, holding, open_writer, token
+from tests.support.turns import OWNER, all_events, done, holding, open_writer, token, until_events
 from tests.support.waiting import until
 
 FLOOD = 4000
@@ -264,3 +264,21 @@ async def test_the_last_words_of_a_connection_are_its_end_although_its_socket_is
         await writer.append(turn, token("second "))
         await writer.flush(turn)
     assert text_of(await all_events(log, turn.session_id)) == "first second "
+
+
+async def test_what_comes_soon_after_a_commit_shares_the_next_one_unless_somebody_waits(
+    database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.eventlog.writer.GATHER_SECONDS", 60)
+    first, second = await holding(log), await holding(log)
+    async with open_writer(database_url) as writer:
+        await writer.append(first, token("a lone token "))
+        await until_events(log, first.session_id, 2)
+        assert writer.commits == 1
+        for turn in (first, second, first, second):
+            await writer.append(turn, token("one of a crowd "))
+            await asyncio.sleep(0.01)  # time in which it could commit alone
+        assert writer.commits == 1
+        await writer.flush(second)
+        assert writer.commits == 2
+    assert [event.type for event in await all_events(log, first.session_id)] == ["turn_started", "token", "token"]
