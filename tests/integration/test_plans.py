@@ -241,6 +241,8 @@ async def test_an_append_and_a_renewal_look_up_their_own_turns_on_tables_that_we
 ) -> None:
     """A new database knows nothing of its tables: every running turn was compared with every turn of the batch."""
     running: list[Turn] = []
+    async with log.pool.connection() as pooled:
+        await pooled.execute("alter table turns set (autovacuum_enabled = off)")
     for _ in range(100):
         turn = await log.start(uuid4(), "anonymous:owner", "one", "Does iron help?")
         await log.claim(Candidate(turn.session_id, turn.turn_id), "worker", 60, "")
