@@ -148,9 +148,9 @@ async def _in_thread(what: str, look: Callable[[], str]) -> Finding:
 
 def _model(settings: Settings) -> str:
     if settings.graph is not None:
-        from graph.any_graph import load
+        from graph.loading import load
 
-        load(settings.graph)
+        asyncio.run(load(settings.graph))
         return f"the graph {settings.graph} loads"
     from graph.models import open_model
 

@@ -18,7 +18,7 @@ from functions.probes import probed
 from functions.replica import OpenWorker, Replica, open_replica
 from functions.settings import Settings
 from functions.worker import open_worker
-from graph.any_graph import load
+from graph.loading import load
 from graph.models import open_model
 from graph.retrieval.embed import open_embedder
 
@@ -80,7 +80,7 @@ def listen(host: str, port: int, by: str = "--port") -> socket.socket:
 def serve(settings: Settings, url: str, listening: socket.socket, greet: Callable[[str], None]) -> int:
     """Blocks until the process is told to stop; gives the exit status."""
     logs.to_stderr(settings)
-    _check_model(settings)
+    asyncio.run(_check_model(settings))
     app = create_app(settings, url, _opener(settings))
 
     async def drain() -> None:
@@ -113,7 +113,7 @@ def _opener(settings: Settings) -> OpenWorker | None:
 async def work(settings: Settings, url: str) -> None:
     """Only a worker, until SIGTERM or Ctrl-C; then it drains."""
     logs.to_stderr(settings)
-    _check_model(settings)
+    await _check_model(settings)
     port = settings.metrics_port
     listening = listen("0.0.0.0", port, "PULSELINE_METRICS_PORT") if port is not None else None
     stop = asyncio.Event()
@@ -126,11 +126,11 @@ async def work(settings: Settings, url: str) -> None:
         await replica.drain()
 
 
-def _check_model(settings: Settings) -> None:
+async def _check_model(settings: Settings) -> None:
     """Refused here with a sentence, where the server would print a traceback."""
     if settings.graph is not None:
         try:
-            load(settings.graph)
+            await load(settings.graph)
         except ValueError as error:
             raise ValueError(f"PULSELINE_GRAPH: {error}") from None
         return

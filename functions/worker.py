@@ -14,7 +14,7 @@ from functions import logs
 from functions.leases import Leases
 from functions.replica import Replica
 from graph import measures
-from graph.any_graph import AnyGraph, load
+from graph.any_graph import AnyGraph
 from graph.builder import build_graph, open_parts
 from graph.deadlines import Deadlines
 from graph.eventlog.errors import LogError
@@ -22,6 +22,7 @@ from graph.eventlog.log import Candidate, Claim, Log
 from graph.eventlog.saver import EventLogSaver
 from graph.eventlog.writer import HeldTurn, Writer
 from graph.failures import FAILURES
+from graph.loading import load
 from graph.parts import Parts
 from graph.run_turn import Turns
 from graph.served import Medical, Served
@@ -180,7 +181,7 @@ async def open_served(replica: Replica) -> Serve:
     """The graph that the settings name, or ours, of the parts that they name; loaded, and ready for a question."""
     settings = replica.settings
     if settings.graph is not None:
-        graph = load(settings.graph)
+        graph = await load(settings.graph)
         return lambda saver: AnyGraph(graph, saver)
     parts = open_parts(
         model=settings.model,

@@ -4,19 +4,14 @@ Its nodes become stages, the text of its messages tokens, what its nodes give th
 needs `messages` in its state. Subgraphs speak too, but only the outer graph's nodes are stages.
 """
 
-import importlib
-import sys
 from collections.abc import AsyncIterator, Container, Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.runnables import RunnableConfig
-from langgraph.graph import StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot, StreamMode
 from pydantic import BaseModel
 
@@ -28,33 +23,6 @@ from graph.served import Graph, reconcile, spoken
 
 PARAGRAPH = "\n\n"  # between two messages of one answer
 INTEGER_MAX = 2**63
-
-
-def load(name: str) -> Graph:
-    """The graph, its StateGraph, or what a function of that name gives without arguments. The folder that the process
-    was started in is looked in first. Raises ValueError with a sentence."""
-    module_name, _, attribute = name.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{name!r} cannot be imported: {error}") from error
-    try:
-        found = getattr(module, attribute)
-    except AttributeError:
-        raise ValueError(f"{name!r}: the module has no {attribute!r}") from None
-    if callable(found) and not isinstance(found, CompiledStateGraph | StateGraph):
-        found = found()
-    if isinstance(found, StateGraph):
-        found = found.compile()
-    if not isinstance(found, CompiledStateGraph):
-        raise ValueError(  # noqa: TRY004 - a setting is wrong, no caller's argument
-            f"{name!r} is a {type(found).__name__}; it must be a LangGraph graph or a function that makes one"
-        )
-    if "messages" not in found.channels:
-        raise ValueError(f"{name!r}: the graph's state has no `messages`, as MessagesState has")
-    return found
 
 
 class AnyGraph:
@@ -101,15 +69,17 @@ class AnyGraph:
         return _text(_after(found, note))
 
     def done(self, turn_id: UUID, state: StateSnapshot, note: str, said: str, duration_ms: int) -> NewEvent:
-        """The answer is the text of the turn's messages; of a graph that keeps none, what was heard."""
+        """The answer is the text of the turn's messages, at an interrupt too: what a node says to itself is not there.
+        Of a graph that does not add its messages up it is what was heard."""
         answer = _after(state.values.get("messages", []), note)
+        content = _text(answer) if answer or self._adds_messages else said
         usage: UsageMetadata | None = None
         for message in answer:
             usage = add_usage(usage, message.usage_metadata)
         return new_event(
             e.Done(
                 turn_id=turn_id,
-                message=e.AnswerMessage(id=f"{turn_id}:assistant", content=_text(answer) if answer else said),
+                message=e.AnswerMessage(id=f"{turn_id}:assistant", content=content),
                 usage=e.Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"])
                 if usage
                 else e.Usage(),

@@ -8,12 +8,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from graph.any_graph import load
 from graph.eventlog.log import open_pool
 from graph.eventlog.saver import EventLogSaver
+from graph.loading import load
 from tests.conftest import FreshDatabase
 from tests.support.client import Person, Received, check_whole_turn
 from tests.support.graphs import FIRST, WORDS
+from tests.support.report import LOOKED, PLANNED, REPORT
 from tests.support.server import Server, serving
 
 SCRIPT = "".join(f"w{n} " for n in range(WORDS))
@@ -69,7 +70,7 @@ def content(end: Received) -> str:
 async def kept(url: str, session_id: str, graph: str = "examples.tools:graph") -> list[str]:
     """The kinds of messages that the graph itself remembers."""
     async with open_pool(url, max_size=1) as pool:
-        saved = load(graph).copy({"checkpointer": EventLogSaver(pool)})
+        saved = (await load(graph)).copy({"checkpointer": EventLogSaver(pool)})
         state = await saved.aget_state({"configurable": {"thread_id": session_id}})
         return [message.type for message in state.values["messages"]]
 
@@ -193,3 +194,32 @@ def test_a_graph_that_is_not_there_is_refused_at_start(database_url: str, tmp_pa
     for name, reason in (("nowhere:graph", "PULSELINE_GRAPH: 'nowhere:graph'"), ("nonsense", "must be module:name")):
         with pytest.raises(AssertionError, match=reason), serving(database_url, tmp_path, GRAPH=name):
             pass
+
+
+async def test_what_nodes_say_to_themselves_is_no_answer_and_reaches_no_persons_messages(
+    database_url: str, tmp_path: Path, person: Person
+) -> None:
+    name = "tests.support.report:graph"
+    with serving(database_url, tmp_path, GRAPH=name) as server:
+        frames = await asked(person, server, "Write of iron")
+        stages = [frame.data["stage"] for frame in frames if frame.type == "stage_complete"]
+        assert (stages[0], set(stages)) == ("plan", {"plan", "web", "library"})
+        customs = [frame.data["value"] for frame in frames if frame.type == "custom"]
+        assert (customs.count("web"), customs.count({"progress": 0.5})) == (1, 2)
+        assert PLANNED % "iron" in "".join(frame.data["content"] for frame in frames if frame.type == "token")
+        assert [frame.type for frame in frames[-2:]] == ["reset", "done"], "they were seen, and are taken back"
+        assert content(frames[-1]) == ""
+        assert frames[-1].data["interrupted"][0]["value"] == {"publish?": [LOOKED, LOOKED]}
+
+        session_id = await session_of(person, server)
+        failed = (await asked(person, server, "Write of failure", session_id))[-1]
+        assert (failed.type, failed.data["code"]) == ("error", "graph_failed")
+        assert "secret" not in failed.data["message"]
+        await asked(person, server, "Write of tea", session_id)
+        assert content(await resumed(person, server, session_id, True)) == REPORT
+        given = {"message": "Hello", "input": {"messages": ["from elsewhere"]}}
+        reply = await person.client.post(f"{server.url}/chat", json=given)
+        assert (reply.status_code, "input.messages" in reply.text) == (422, True)
+    assert (await kept(database_url, session_id, name))[0] == "human"
+    assert (await kept(database_url, session_id, name))[-2:] == ["human", "ai"]
+    assert await kept(database_url, session_id, name) == ["human", "human", "ai", "human", "ai"]

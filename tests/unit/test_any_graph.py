@@ -1,3 +1,6 @@
+import importlib
+import sys
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -6,9 +9,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
-from graph.any_graph import AnyGraph, Translator, history, load, plain
+from graph.any_graph import AnyGraph, Translator, history, plain
 from graph.eventlog.events import AnswerMessage, Done, Event, Interrupt, NewEvent, Resume, TurnStarted
 from graph.eventlog.snapshot import Message
+from graph.loading import load
 
 TURN, NEXT = uuid4(), uuid4()
 
@@ -125,7 +129,7 @@ def test_a_turn_and_the_answer_to_its_interrupt_are_one() -> None:
 
 async def test_an_answer_is_for_the_question_that_was_asked_and_for_no_later_one() -> None:
     """The worker died when the graph had taken the answer and asked again: LangGraph would take it for that one too."""
-    graph = AnyGraph(load("tests.support.graphs:questions"), InMemorySaver())  # type: ignore[arg-type]
+    graph = AnyGraph(await load("tests.support.graphs:questions"), InMemorySaver())  # type: ignore[arg-type]
     config: RunnableConfig = {"configurable": {"thread_id": "1"}}
 
     async def asked() -> Interrupt:
@@ -172,11 +176,57 @@ def test_a_replaced_turn_is_left_out() -> None:
         ("tests.support.graphs:no_messages", "no `messages`"),
     ],
 )
-def test_what_is_no_graph_to_serve_is_refused_with_its_reason(name: str, reason: str) -> None:
+async def test_what_is_no_graph_to_serve_is_refused_with_its_reason(name: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        load(name)
+        await load(name)
 
 
-def test_a_graph_a_builder_and_a_function_that_makes_one_are_graphs() -> None:
+async def test_a_graph_a_builder_and_a_function_that_makes_one_are_graphs() -> None:
     for name in ("tests.support.graphs:slow", "tests.support.graphs:questions", "examples.ten_lines:graph"):
-        assert "messages" in load(name).channels
+        assert "messages" in (await load(name)).channels
+
+
+MINE = "from examples.ten_lines import graph\n"
+
+
+def _written(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str) -> None:
+    (folder / f"{name}.py").write_text(text)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+
+
+@pytest.mark.parametrize("name", ["graph", "functions"])
+async def test_a_file_in_ones_own_folder_is_found_though_pulseline_has_a_package_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    _written(tmp_path, monkeypatch, MINE, name)
+    assert (await load(f"{name}:graph")).nodes.keys() == (await load("examples.ten_lines:graph")).nodes.keys()
+    assert hasattr(importlib.import_module("graph"), "__path__"), "and Pulseline's is still there"
+
+
+@pytest.mark.parametrize("made", ["async def make(): return graph", "def make(config): return graph"])
+async def test_a_function_that_makes_a_graph_may_be_async_and_may_take_a_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    _written(tmp_path, monkeypatch, MINE + made, "mine_made")
+    assert "messages" in (await load("mine_made:make")).channels
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise KeyError('SOME_API_KEY')", r"KeyError: 'SOME_API_KEY' \(mine_broken.py, line 1\)"),
+        ("\ndef make(:", "SyntaxError: invalid syntax .*mine_broken.py, line 2"),
+        ("import not_installed", "No module named 'not_installed'"),
+        ("def make(one, *, two): raise OSError('no server')", "TypeError: .*'two'"),
+        ("def make(config): raise OSError('no server')", r"OSError: no server \(mine_broken.py, line 1\)"),
+        ("def make(): return 7", "is a int"),
+    ],
+)
+async def test_what_is_wrong_in_ones_own_file_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, reason: str
+) -> None:
+    _written(tmp_path, monkeypatch, text, "mine_broken")
+    with pytest.raises(ValueError, match=rf"(?s)^'mine_broken:make'.*{reason}"):
+        await load("mine_broken:make")
