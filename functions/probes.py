@@ -15,7 +15,7 @@ from functions.replica import Replica
 GRACEFUL_SECONDS = 1
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Signals stay with the worker, which drains, and is still watched while it does."""
 
     @contextmanager
@@ -48,7 +48,7 @@ async def probed(replica: Replica, listening: socket.socket | None) -> AsyncIter
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
     )
-    server = _Server(config)
+    server = Server(config)
     serving = asyncio.create_task(server.serve([listening]))
     try:
         yield
