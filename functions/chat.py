@@ -41,8 +41,8 @@ async def start(replica: Replica, owner: str, body: StartRequest, watching: Exit
     if body.given:
         await _check_given(replica, owner, session_id, body)
     watch = watching.enter_context(replica.hub.watch(session_id))
-    async with replica.limits.starting(owner, session_id, request_id, body.message):
-        turn = await replica.log.start(session_id, owner, request_id, body.message, body.replaces, body.given)
+    async with replica.limits.starting(owner, body.message) as quota:
+        turn = await replica.log.start(session_id, owner, request_id, body.message, body.replaces, body.given, quota)
     logs.speak_of(session_id, turn.turn_id)
     if turn.created:
         replica.spans.started(session_id, turn.turn_id, began_ns)

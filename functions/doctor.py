@@ -18,7 +18,10 @@ CONNECT_SECONDS = 5
 NOTIFY_SECONDS = 3.0
 CLOCK_SECONDS = 1.0
 POSTGRES_VERSIONS = range(15, 19)
-TABLES = ("sessions", "turns", "events", "feedback", "secrets", "checkpoints", "checkpoint_blobs", "checkpoint_writes")
+TABLES = (
+    *("sessions", "turns", "events", "feedback", "secrets", "starts"),
+    *("checkpoints", "checkpoint_blobs", "checkpoint_writes"),
+)
 VERDICTS = {"ok": "green", "warning": "yellow", "wrong": "red"}
 
 

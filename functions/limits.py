@@ -5,15 +5,14 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from uuid import UUID
 from weakref import WeakValueDictionary
 
 from fastapi.exceptions import RequestValidationError
 
 from functions.settings import Settings
-from graph.eventlog.log import Log, Pool
+from graph.eventlog.errors import TooManyTurns
+from graph.eventlog.log import Quota
 
-MINUTE_SECONDS = 60
 LATER_SECONDS = 2
 
 
@@ -25,50 +24,37 @@ class RateLimited(Exception):
         self.detail, self.seconds = detail, max(1, math.ceil(seconds))
 
 
-class _Usage(Log):
-    async def usage(self, owner: str, session_id: UUID, request_id: str, limit: int) -> tuple[bool, int, float | None]:
-        """Whether this request has its turn already; how many turns of the owner have not ended; and, when `limit`
-        turns were started in the last minute, in how many seconds there will be one less."""
-        row = (
-            await self._rows(
-                "usage",
-                owner=owner,
-                session_id=session_id,
-                request_id=request_id,
-                limit=limit,
-                window_seconds=MINUTE_SECONDS,
-            )
-        )[0]
-        return row["known"], row["active"], row["seconds"]
-
-
 class Limits:
-    """0 stands for no limit. Starts of one owner go one after the other, so that none slips past the count here; each
-    other replica may let one more in that it starts in the same instant."""
+    """0 stands for no limit. Postgres counts the starts, over all replicas; those of one owner go one after the other
+    already here, so that a crowd of them takes one connection, not all."""
 
-    def __init__(self, settings: Settings, pool: Pool) -> None:
-        self._settings, self._usage = settings, _Usage(pool)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._quota = Quota(settings.max_turns_per_minute, settings.max_turns_per_owner)
         self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tails: Counter[str] = Counter()
         self.tails = 0
 
     @asynccontextmanager
-    async def starting(self, owner: str, session_id: UUID, request_id: str, message: str) -> AsyncIterator[None]:
-        """In here the owner starts a turn. A request that was sent before meets its turn, whatever the limits are."""
+    async def starting(self, owner: str, message: str) -> AsyncIterator[Quota]:
+        """In here the owner starts a turn, within the quota. A request that was sent before meets its turn, whatever
+        the limits are."""
         if len(message) > self._settings.max_message_characters:
             raise _too_long(self._settings.max_message_characters)
-        per_minute, at_once = self._settings.max_turns_per_minute, self._settings.max_turns_per_owner
-        if not per_minute and not at_once:
-            yield
+        if not any(self._quota):
+            yield self._quota
             return
         lock = self._starting.setdefault(owner, asyncio.Lock())
         async with lock:
-            known, active, seconds = await self._usage.usage(owner, session_id, request_id, per_minute)
-            if not known and per_minute and seconds is not None:
-                raise RateLimited(f"You may ask {per_minute} times a minute.", seconds)
-            if not known and at_once and active >= at_once:
-                raise RateLimited(f"{active} of your questions are being answered; that is all at once.")
-            yield
+            try:
+                yield self._quota
+            except TooManyTurns as error:
+                raise self._limited(error) from None
+
+    def _limited(self, error: TooManyTurns) -> RateLimited:
+        if error.seconds is not None:
+            return RateLimited(f"You may ask {self._quota.per_minute} times a minute.", error.seconds)
+        return RateLimited(f"{error.active} of your questions are being answered; that is all at once.")
 
     @contextmanager
     def tail(self, owner: str) -> Iterator[None]:

@@ -133,7 +133,7 @@ async def open_replica(
         pool = open_pool(database_url, max_size=settings.pool_size, prepare=lambda: replica.direct)
         log = Sessions(await stack.enter_async_context(pool))
         hub = Hub(log.read, encode, POLL_SECONDS_ALONE)
-        replica = Replica(settings, database_url, log, hub, Limits(settings, pool), spans)
+        replica = Replica(settings, database_url, log, hub, Limits(settings), spans)
         replica.secret_key = settings.secret_key or await log.secret(OWNER_KEY, secrets.token_urlsafe(32))
         await stack.enter_async_context(hub.running())
         if settings.notify == "on":

@@ -10,9 +10,13 @@ PRUNE_AGE_MIN_SECONDS = 600  # far above any retry of an append
 
 
 async def sweep(log: Log, age_seconds: float) -> int:
-    """A batch of turns at a time, each turn's tokens all at once (law 9); gives how many turns were pruned."""
+    """A batch of turns at a time, each turn's tokens all at once (law 9); gives how many turns were pruned.
+
+    What was counted for limits that no longer bind is forgotten too.
+    """
     if age_seconds < PRUNE_AGE_MIN_SECONDS:
         raise ValueError(f"Turns must have ended {PRUNE_AGE_MIN_SECONDS // 60} minutes ago or more before pruning.")
+    await log.forget_starts()
     total = 0
     while pruned := await log.prune(age_seconds, TURNS_A_BATCH):
         total += pruned

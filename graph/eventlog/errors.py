@@ -28,6 +28,17 @@ class NotTheLastTurn(LogError):
     code = "not_the_last_turn"
 
 
+class TooManyTurns(LogError):
+    """You have asked for too much at once. Wait a little and ask again."""
+
+    code = "rate_limited"
+
+    def __init__(self, active: int, seconds: float | None) -> None:
+        """`active` turns of the owner have not ended; `seconds` until the owner's minute is over, if it is full."""
+        super().__init__()
+        self.active, self.seconds = active, seconds
+
+
 class TurnNotFound(LogError):
     """This session has no such turn."""
 

@@ -6,11 +6,12 @@ Appends of a running turn do not come this way; they go through the process's on
 import select
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import psycopg
-from psycopg import AsyncConnection, IsolationLevel
+from psycopg import AsyncConnection, AsyncCursor, IsolationLevel
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -33,6 +34,7 @@ SILENCE: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 NOT_PREPARED = ("26000", "42P05")  # a prepared statement that another's connection has: a pooler came between
+QUOTA_SECONDS = 60
 PREPARE_THRESHOLD = 5  # executions; never behind PgBouncer in transaction mode
 
 
@@ -49,6 +51,16 @@ class Turn(NamedTuple):
     @property
     def created(self) -> bool:
         return self.began is not None
+
+
+class Quota(NamedTuple):
+    """How many turns one owner may begin in a minute, and have under way at once; 0: any number."""
+
+    per_minute: int
+    at_once: int
+
+
+UNLIMITED = Quota(0, 0)
 
 
 class Candidate(NamedTuple):
@@ -118,6 +130,20 @@ def _title(message: str) -> str:
     return words if len(words) <= TITLE_MAX_CHARACTERS else words[: TITLE_MAX_CHARACTERS - 1].rsplit(" ", 1)[0] + "…"
 
 
+async def _ask_quota(connection: AsyncConnection[Row], parameters: Row) -> AsyncCursor[Row] | None:
+    """Of a start without a quota: nothing."""
+    if parameters["owner_hash"] is None:
+        return None
+    await connection.execute(query("start_count"), parameters)
+    return await connection.execute(query("start_quota"), parameters)
+
+
+def _refuse_beyond_quota(asked: Row | None) -> None:
+    assert asked is not None
+    if not asked["let_in"]:
+        raise errors.TooManyTurns(asked["active"], asked["seconds"])
+
+
 class Log:
     """Every method is one transaction, or one statement; none holds a connection while it waits for anything else."""
 
@@ -157,12 +183,13 @@ class Log:
         message: str,
         replaces: UUID | None = None,
         given: Mapping[str, Any] | None = None,
+        quota: Quota = UNLIMITED,
     ) -> Turn:
         """Commits a queued turn and its `turn_started`. The same request_id gives the same turn, never a second.
 
         `given` are the fields that only another graph's turn has: `command`, `input`.
 
-        Raises SessionNotFound (another owner's, or erased), SessionBusy, NotTheLastTurn.
+        Raises SessionNotFound (another owner's, or erased), SessionBusy, NotTheLastTurn, TooManyTurns.
         """
         turn_id = uuid4()
         data = {"message": message, "request_id": request_id, "turn_id": str(turn_id), **(given or {})}
@@ -177,6 +204,9 @@ class Log:
             "request_id": request_id,
             "replaces": replaces,
             "data": encode_data(data, timestamp()),
+            "owner_hash": sha256(owner.encode()).digest() if any(quota) else None,
+            "window_seconds": QUOTA_SECONDS,
+            **quota._asdict(),
         }
         while True:  # again only when the active turn that was in the way ended in between
             turn = await self._try_start(parameters)
@@ -190,12 +220,15 @@ class Log:
         """
         replaces = parameters["replaces"] is not None
         async with self._transaction(pipeline=not replaces) as connection:
+            asked = await _ask_quota(connection, parameters)
             session = await connection.execute(query("start_session"), parameters)
             await connection.execute(query("start_turn"), parameters)
             await connection.execute(query("start_event"), parameters)
             result = await connection.execute(query("start_result"), parameters)
             if replaces and session.rowcount and not result.rowcount:
                 raise errors.NotTheLastTurn
+        if asked is not None:
+            _refuse_beyond_quota(await asked.fetchone())
         if await session.fetchone() is None:
             raise errors.SessionNotFound
         row = await result.fetchone()
@@ -310,6 +343,10 @@ class Log:
         snapshot = fold(session_id, await self.events(session_id), rows[0]["title"])
         judge(snapshot, rows[0]["feedback"])
         return snapshot
+
+    async def forget_starts(self) -> None:
+        async with self._connection() as connection:
+            await connection.execute(query("forget_starts"), {"window_seconds": QUOTA_SECONDS})
 
     async def prune(self, age_seconds: float, limit: int) -> int:
         """Removes the tokens of up to `limit` turns that ended longer ago than that; gives how many turns."""

@@ -3,10 +3,46 @@
 -- lock_turn comes first in claim, cancel and lose, as a statement of its own: the next statement's snapshot is then
 -- newer than any append of this turn, so that max(seq) is true.
 
+-- name: start_count
+-- QUOTA 1/2, before a start. Lets the owner's starts in one after the other, on whichever replica: what the next
+-- statement counts is then true. A minute that is over is counted anew.
+insert into starts as s (owner_hash) values (%(owner_hash)s)
+on conflict (owner_hash) do update set let_in = null,
+  since = case when s.since > now() - make_interval(secs => %(window_seconds)s) then s.since else now() end,
+  count = case when s.since > now() - make_interval(secs => %(window_seconds)s) then s.count else 0 end;
+
+-- name: start_quota
+-- QUOTA 2/2. Counts the start and lets this transaction make it; or says how many turns of the owner have not ended,
+-- or after how many seconds the minute is over. A request that has its turn already is let in, and not counted.
+with asked as materialized (
+  select s.count, extract(epoch from s.since - now())::float8 + %(window_seconds)s as seconds,
+         exists (select 1 from turns t where t.session_id = %(session_id)s and t.request_id = %(request_id)s) as known,
+         case when %(at_once)s > 0 then (
+           select count(*) from turns t join sessions o on o.session_id = t.session_id
+            where o.owner = %(owner)s and o.deleted_at is null and t.status in ('queued', 'running')) else 0 end as active
+    from starts s where s.owner_hash = %(owner_hash)s),
+let_in as (
+  update starts s set let_in = pg_current_xact_id(), count = s.count + (not a.known)::integer
+    from asked a
+   where s.owner_hash = %(owner_hash)s
+     and (a.known or ((%(per_minute)s = 0 or a.count < %(per_minute)s)
+                      and (%(at_once)s = 0 or a.active < %(at_once)s)))
+  returning 1)
+select exists (select 1 from let_in) as let_in, active,
+       case when %(per_minute)s > 0 and count >= %(per_minute)s then seconds end as seconds
+  from asked;
+
+-- name: forget_starts
+-- Of owners whose minute is over.
+delete from starts where since < now() - make_interval(secs => %(window_seconds)s);
+
 -- name: start_session
--- START 1/4. Makes or locks the session (serialises starts and erasure). No row: another owner's or erased.
--- A session that was made before anything was said in it gets its title now.
-insert into sessions as s (session_id, owner, title) values (%(session_id)s, %(owner)s, %(title)s)
+-- START 1/4. Makes or locks the session (serialises starts and erasure). No row: another owner's, erased, or not let in.
+-- A session that was made before anything was said in it gets its title now. No owner_hash: no quota was asked.
+insert into sessions as s (session_id, owner, title)
+select %(session_id)s, %(owner)s, %(title)s
+ where %(owner_hash)s::bytea is null
+    or exists (select 1 from starts q where q.owner_hash = %(owner_hash)s and q.let_in = pg_current_xact_id())
 on conflict (session_id) do update set title = case s.title when '' then excluded.title else s.title end
  where s.owner = excluded.owner and s.deleted_at is null
 returning session_id;
@@ -19,6 +55,8 @@ select s.session_id, %(turn_id)s, %(request_id)s from sessions s
  where s.session_id = %(session_id)s and s.owner = %(owner)s and s.deleted_at is null
    and (%(replaces)s::uuid is null or %(replaces)s::uuid = (
          select t.turn_id from turns t where t.session_id = s.session_id order by t.first_seq desc limit 1))
+   and (%(owner_hash)s::bytea is null or exists (
+         select 1 from starts q where q.owner_hash = %(owner_hash)s and q.let_in = pg_current_xact_id()))
 on conflict do nothing;
 
 -- name: start_event
@@ -340,19 +378,6 @@ select t.session_id, t.turn_id, %(value)s, %(comment)s
    for share of s
 on conflict (session_id, turn_id) do update set value = excluded.value, comment = excluded.comment, updated_at = now()
 returning turn_id;
-
--- name: usage
--- What an owner asks for, before one more turn: has this request its turn already, how many turns have not ended, and,
--- if the owner began so many in the window, after how many seconds one of those has left it. limit 0: not asked.
-select exists (select 1 from turns t where t.session_id = %(session_id)s and t.request_id = %(request_id)s) as known,
-       (select count(*) from turns t join sessions s on s.session_id = t.session_id
-         where s.owner = %(owner)s and t.status in ('queued', 'running')) as active,
-       (select extract(epoch from t.created_at - now())::float8 + %(window_seconds)s
-          from sessions s join turns t on t.session_id = s.session_id
-         where %(limit)s > 0 and s.owner = %(owner)s and s.deleted_at is null
-           and s.updated_at > now() - make_interval(secs => %(window_seconds)s)
-           and t.created_at > now() - make_interval(secs => %(window_seconds)s)
-         order by t.created_at desc limit 1 offset greatest(%(limit)s - 1, 0)) as seconds;
 
 -- name: notify
 select pg_notify('pulseline', p) from unnest(%(payloads)s::text[]) as p;

@@ -24,7 +24,7 @@ class Sessions(Log):
 
     async def make(self, session_id: UUID, owner: str) -> Row:
         """A session in which nothing has been said yet; an old one as it is. Raises SessionNotFound."""
-        await self._owned("start_session", session_id=session_id, owner=owner, title="")
+        await self._owned("start_session", session_id=session_id, owner=owner, title="", owner_hash=None)
         return await self.one(session_id, owner)
 
     async def one(self, session_id: UUID, owner: str) -> Row:

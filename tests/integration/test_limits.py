@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from functions import body_limit
 from functions.limits import Limits, RateLimited
+from functions.sweep import sweep
 from tests.support.app import calling, composed
 from tests.support.waiting import until
 
@@ -53,9 +54,7 @@ async def test_an_owner_starts_so_many_turns_a_minute_and_others_are_not_touched
         again = await start(one, session_id=started[0].json()["session_id"], request_id="first")
         assert again.json()["turn_id"] == started[0].json()["turn_id"], "sent again, it is the same turn"
         async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-            session_id = started[0].json()["session_id"]
-            older = "update turns set created_at = created_at - interval '61 s' where session_id = %s"
-            await connection.execute(older, [session_id])
+            await connection.execute("update starts set since = since - interval '61 s'")
         assert (await start(one)).status_code == 202
 
 
@@ -66,6 +65,39 @@ async def test_a_crowd_of_starts_in_one_instant_does_not_slip_past_the_count(dat
     ):
         replies = await asyncio.gather(*(start(one) for _ in range(20)))
         assert sorted(reply.status_code for reply in replies) == [202] * 4 + [429] * 16
+
+
+async def test_erasing_what_was_asked_gives_no_start_back(database_url: str) -> None:
+    async with composed(database_url, max_turns_per_minute=3) as app, people(app, 1) as (one,):
+        for _ in range(3):
+            started = await start(one)
+            assert (await one.delete(f"/sessions/{started.json()['session_id']}")).status_code == 204
+        assert refused(await start(one)) > 50
+        await app.state.replica.log.forget_starts()
+        refused(await start(one))
+
+
+@pytest.mark.parametrize("setting", ["max_turns_per_minute", "max_turns_per_owner"])
+async def test_a_crowd_of_starts_on_many_replicas_does_not_slip_past_the_count(database_url: str, setting: str) -> None:
+    limits: dict[str, Any] = {"max_turns_per_minute": 0, "max_turns_per_owner": 0, setting: 4}
+    async with AsyncExitStack() as stack:
+        replicas = [await stack.enter_async_context(composed(database_url, **limits)) for _ in range(3)]
+        clients = [await stack.enter_async_context(calling(app)) for app in replicas]
+        await clients[0].get("/sessions")
+        for client in clients[1:]:
+            client.cookies = clients[0].cookies
+        replies = await asyncio.gather(*(start(clients[n % 3]) for n in range(24)))
+        assert sorted(reply.status_code for reply in replies) == [202] * 4 + [429] * 20
+
+
+async def test_what_was_counted_is_swept_when_its_minute_is_over(database_url: str) -> None:
+    async with composed(database_url) as app, people(app) as (one, other):
+        await start(one)
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            await connection.execute("update starts set since = since - interval '61 s'")
+            await start(other)
+            await sweep(app.state.replica.log, 3600)
+            assert (await (await connection.execute("select count(*) from starts")).fetchone()) == (1,)
 
 
 async def test_an_owner_has_so_many_turns_running_and_one_more_when_one_ends(database_url: str) -> None:

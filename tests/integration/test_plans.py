@@ -42,6 +42,7 @@ set join_collapse_limit = 1;
 alter table events set (autovacuum_enabled = off);
 alter table turns set (autovacuum_enabled = off);
 alter table sessions set (autovacuum_enabled = off);
+insert into starts (owner_hash) values ('owner');
 alter table events drop constraint events_pkey;
 drop index events_one_end;
 
@@ -119,6 +120,8 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, owner: str) -> list[Hot
     waits = {"session_id": queued[0], "turn_id": queued[1], "attempt": 1}
     over = {"session_id": ended[0], "turn_id": ended[1]}
     asked = {"owner": owner, "session_id": ended[0], "turn_id": UUID(int=1), "request_id": "new", "replaces": None}
+    asked["owner_hash"] = None
+    counted = {**asked, "owner_hash": b"owner", "window_seconds": 60, "per_minute": 60, "at_once": 20}
     takes = {"worker": "w", "lease_seconds": 6, "reason": "worker_lost"}
     leases = {"sessions": sessions, "turns": [turn_id for _, turn_id in running], "attempts": attempts}
     end = {"status": "cancelled", "data": "{}", "attempt": None, "held": False}
@@ -135,6 +138,8 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, owner: str) -> list[Hot
         Hot("claim", {**waits, **takes}, 1, 100, 100),
         Hot("end_by_anyone", {**one, **end}, 1, 300, 500, "with 49 tokens"),
         Hot("turn_to_cancel", {**one, "turn_id": None}, 1, 20, 20),
+        Hot("start_count", counted, 0, 20, 10),
+        Hot("start_quota", counted, 1, 3000, 2000, "of one of 500 owners, all answered at once"),
         Hot("start_turn", asked, 0, 60, 50),
         Hot("start_result", asked, 0, 60, 50),
         Hot("tail_gate", {"session_id": ended[0], "owner": owner}, 1, 20, 20),
