@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from typing import Any
 
@@ -16,8 +17,10 @@ logger = logging.getLogger(__name__)
 PUBLIC_KEYS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 SHARED_SECRET = ("HS256", "HS384", "HS512")
 LEEWAY_SECONDS = 10.0
-KEYS_LAST_SECONDS = 3600.0
+KEYS_LAST_SECONDS = 3600.0  # then newer ones are fetched beside
+KEYS_GOOD_SECONDS = 24 * 3600.0  # however long the issuer is away; then no token is taken
 KEYS_AGAIN_SECONDS = 10.0  # a token with an unknown key makes us ask the issuer at most so often
+FAILED_SECONDS = 2.0  # for so long a failed fetch is everybody's
 FETCH_SECONDS = 5.0
 SUBJECT_MAX_CHARACTERS = 255
 
@@ -55,47 +58,67 @@ class Tokens:
 
 
 class IssuerKeys:
-    """The issuer's public keys, found through its discovery document unless JWT_JWKS_URL names them."""
+    """The issuer's public keys, found through its discovery document unless JWT_JWKS_URL names them.
+
+    Whoever comes while they are fetched waits for the same fetch, and soon after a failed one nobody asks again. Keys
+    that are known stay good for a day while the issuer is away, and nobody waits for newer ones.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._issuer, self._url = settings.jwt_issuer or "", settings.jwt_jwks_url
+        self._issuer, self._known_url = settings.jwt_issuer or "", settings.jwt_jwks_url
+        self._url = self._known_url
         self._keys: dict[str | None, PyJWK] = {}
-        self._fetched_at = self._tried_at = -KEYS_LAST_SECONDS
-        self._fetching = asyncio.Lock()
+        self._fetched_at = self._again_at = -math.inf
+        self._fetching: asyncio.Task[None] | None = None
 
     async def of(self, token: str) -> PyJWK:
         """The key that the token names; where it names none, the only one there is."""
         kid = jwt.get_unverified_header(token).get("kid")
-        now = time.monotonic()
-        if now - self._fetched_at > KEYS_LAST_SECONDS or kid not in self._keys:
-            await self._refresh(now)
-        if kid is None and len(self._keys) == 1:
-            return next(iter(self._keys.values()))
-        if kid not in self._keys:
+        if self._named(kid) is None or self._age() > KEYS_LAST_SECONDS:
+            fetching = self._refresh()
+            if fetching is not None and (self._named(kid) is None or self._age() > KEYS_GOOD_SECONDS):
+                await asyncio.shield(fetching)
+        if self._age() > KEYS_GOOD_SECONDS:
+            raise IssuerUnavailable
+        key = self._named(kid)
+        if key is None:
             raise BadToken
-        return self._keys[kid]
+        return key
 
     async def count(self) -> int:
         """How many there are. Raises IssuerUnavailable."""
-        await self._refresh(time.monotonic())
+        if (fetching := self._refresh()) is not None:
+            await fetching
+        if not self._keys:
+            raise IssuerUnavailable
         return len(self._keys)
 
-    async def _refresh(self, asked_at: float) -> None:
-        """Those who come at once share one fetch. While the issuer is away, known keys stay good."""
-        async with self._fetching:
-            if self._tried_at > asked_at - KEYS_AGAIN_SECONDS:
-                return
-            self._tried_at = time.monotonic()
-            try:
-                found = PyJWKSet.from_dict(await self._fetch())
-            except (jwt.PyJWTError, ValueError, KeyError, TypeError, OSError) as error:
-                logger.warning("the issuer's keys could not be fetched: %s", type(error).__name__)
-                if not self._keys:
-                    self._tried_at = -KEYS_LAST_SECONDS
-                    raise IssuerUnavailable from error
-                return
+    def _named(self, kid: str | None) -> PyJWK | None:
+        if kid is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(kid)
+
+    def _age(self) -> float:
+        return time.monotonic() - self._fetched_at
+
+    def _refresh(self) -> "asyncio.Task[None] | None":
+        """The fetch under way, or a new one; none when it is too soon for another."""
+        if self._fetching is None and time.monotonic() >= self._again_at:
+            self._fetching = asyncio.create_task(self._fetch_keys())
+        return self._fetching
+
+    async def _fetch_keys(self) -> None:
+        """Where it fails, discovery begins anew: the keys may have moved."""
+        try:
+            found = PyJWKSet.from_dict(await self._fetch())
             self._keys = {key.key_id: key for key in found.keys if key.key_type != "oct"}
-            self._fetched_at = self._tried_at
+            self._fetched_at = time.monotonic()
+            self._again_at = self._fetched_at + KEYS_AGAIN_SECONDS
+        except (jwt.PyJWTError, ValueError, KeyError, TypeError, OSError) as error:
+            logger.warning("the issuer's keys could not be fetched: %s", type(error).__name__)
+            self._url, self._again_at = self._known_url, time.monotonic() + FAILED_SECONDS
+        finally:
+            self._fetching = None
 
     async def _fetch(self) -> dict[str, Any]:
         import httpx  # not on a cold start

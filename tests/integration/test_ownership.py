@@ -1,5 +1,7 @@
 """Who may do what: every route that the app has, asked by its owner and by everybody else."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
@@ -15,9 +17,11 @@ from itsdangerous import TimestampSigner
 from functions import auth
 from functions.adapters.langgraph_sdk import ABSENT
 from functions.auth import COOKIE, COOKIE_MAX_AGE_SECONDS, COOKIE_RENEWED_SECONDS, SALT
+from functions.tokens import KEYS_GOOD_SECONDS, KEYS_LAST_SECONDS, IssuerKeys, Tokens
 from tests.support.app import calling, composed
 from tests.support.issuer import Issuer, issuing
 from tests.support.routes import routes
+from tests.support.waiting import until
 
 CANARY = "canary-5d1f0c"
 WINDOW_SECONDS = 0.2
@@ -251,7 +255,7 @@ async def test_a_shared_secret_signs_tokens_too(database_url: str, issuer: Issue
 async def test_keys_are_fetched_once_and_again_when_the_issuer_has_a_new_one(database_url: str) -> None:
     with issuing() as issuer:
         settings: dict[str, Any] = {"jwt_issuer": issuer.url, "jwt_audience": issuer.audience}
-        with patch("functions.tokens.KEYS_AGAIN_SECONDS", 0.0):
+        with patch.multiple("functions.tokens", KEYS_AGAIN_SECONDS=0.0, FAILED_SECONDS=0.0):
             async with composed(database_url, **settings) as app, calling(app) as client:
                 issuer.away = True
                 away = await client.get("/sessions", **bearer(issuer.token(OWNER)))
@@ -267,6 +271,52 @@ async def test_keys_are_fetched_once_and_again_when_the_issuer_has_a_new_one(dat
                 assert (await client.get("/sessions", **bearer(old))).status_code == 401
                 issuer.away = True
                 assert (await client.get("/sessions", **bearer(issuer.token(OWNER)))).status_code == 200
+
+
+async def test_nobody_waits_for_an_issuer_whose_keys_are_known_and_all_share_its_failure(database_url: str) -> None:
+    with issuing() as issuer:
+        settings: dict[str, Any] = {"jwt_issuer": issuer.url, "jwt_audience": issuer.audience}
+        async with composed(database_url, **settings) as app, calling(app) as client:
+            issuer.away, issuer.slow_seconds = True, 0.3
+            token = bearer(issuer.token(OWNER))
+            crowd = await asyncio.gather(*(client.get("/sessions", **token) for _ in range(10)))
+            crowd.append(await client.get("/sessions", **token))
+            assert {reply.status_code for reply in crowd} == {503}
+            assert len(issuer.asked) == 1
+            keys = _keys(app)
+            keys._again_at = 0.0
+            issuer.away, issuer.slow_seconds = False, 0.0
+            assert (await client.get("/sessions", **token)).status_code == 200
+            for age_seconds, status, waits in ((KEYS_LAST_SECONDS, 200, False), (KEYS_GOOD_SECONDS, 503, True)):
+                issuer.away, issuer.slow_seconds = True, 0.3
+                keys._fetched_at, keys._again_at = time.monotonic() - age_seconds - 1, 0.0
+                began, asked = time.monotonic(), len(issuer.asked)
+                assert (await client.get("/sessions", **token)).status_code == status
+                assert (time.monotonic() - began >= 0.3) == waits
+                await until(lambda before=asked: len(issuer.asked) > before and keys._fetching is None)  # type: ignore[misc]
+
+
+async def test_keys_that_have_moved_are_found_again(database_url: str) -> None:
+    with issuing() as issuer:
+        settings: dict[str, Any] = {"jwt_issuer": issuer.url, "jwt_audience": issuer.audience}
+        with patch.multiple("functions.tokens", KEYS_AGAIN_SECONDS=0.0, FAILED_SECONDS=0.0):
+            async with composed(database_url, **settings) as app, calling(app) as client:
+                assert (await client.get("/sessions", **bearer(issuer.token(OWNER)))).status_code == 200
+                issuer.keys_path = "/moved"
+                issuer.rotate("second")
+                token = bearer(issuer.token(OWNER))
+                replies = [(await client.get("/sessions", **token)).status_code for _ in range(2)]
+                assert replies == [401, 200], "the first finds the old address empty"
+
+
+def _keys(app: FastAPI) -> IssuerKeys:
+    """Of the middleware, which is made with the first request."""
+    layer: Any = app.middleware_stack
+    while not isinstance(layer, auth.Identity):
+        layer = getattr(layer, "app", None) or layer._app
+    assert isinstance(layer._tokens, Tokens)
+    assert layer._tokens._keys is not None
+    return layer._tokens._keys
 
 
 async def test_unknown_keys_do_not_make_us_ask_the_issuer_without_end(app: FastAPI, issuer: Issuer) -> None:

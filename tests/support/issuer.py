@@ -24,6 +24,8 @@ class Issuer:
         self.audience = AUDIENCE
         self.asked: list[str] = []
         self.away = False
+        self.slow_seconds = 0.0
+        self.keys_path = "/keys"
         self.rotate("first")
 
     def rotate(self, kid: str) -> None:
@@ -34,8 +36,8 @@ class Issuer:
     def documents(self) -> dict[str, Any]:
         key = {**ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True), "kid": self.kid, "use": "sig"}
         return {
-            "/.well-known/openid-configuration": {"issuer": self.url, "jwks_uri": f"{self.url}/keys"},
-            "/keys": {"keys": [key]},
+            "/.well-known/openid-configuration": {"issuer": self.url, "jwks_uri": f"{self.url}{self.keys_path}"},
+            self.keys_path: {"keys": [key]},
         }
 
     def claims(self, subject: str, **other: Any) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def issuing() -> Iterator[Issuer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             issuer.asked.append(self.path)
+            time.sleep(issuer.slow_seconds)
             found = None if issuer.away else issuer.documents.get(self.path)
             self.send_response(200 if found else 503)
             self.send_header("Content-Type", "application/json")
