@@ -21,7 +21,8 @@ def create_app(settings: Settings, database_url: str, open_worker: OpenWorker | 
             metrics.watch(replica)
             yield
 
-    app = FastAPI(title="Pulseline", lifespan=lifespan, docs_url=None, redoc_url=None)
+    # No slash is redirected: that would make an address of the host that the request names.
+    app = FastAPI(title="Pulseline", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     errors.install(app)
     app.include_router(chat.router)
     app.include_router(tail.router)

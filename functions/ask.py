@@ -11,7 +11,7 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 from pydantic import ValidationError
 from rich.console import Console
 
-from functions.auth import COOKIE
+from functions.auth import COOKIE, SECURE_COOKIE
 from functions.contract import Problem, Started
 from graph.eventlog.events import (
     STREAM_EVENT,
@@ -30,6 +30,7 @@ from graph.eventlog.events import (
 
 RECONNECT_SECONDS = (0.2, 0.5, 1, 2, 4)
 ENDED, FAILED, STOPPED = 0, 1, 130
+COOKIES = (COOKIE, SECURE_COOKIE)  # which one, the server says: TLS may end before it
 READ_TIMEOUT_SECONDS = 20  # the server says something every 5 s
 notes = Console(stderr=True, highlight=False, markup=False)  # titles and details are text, not markup
 
@@ -51,17 +52,23 @@ async def ask(question: str, url: str, session: UUID | None, home: Path) -> int:
     timeout = httpx.Timeout(10, read=READ_TIMEOUT_SECONDS)
     async with httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False) as client:
         if cookie.is_file():
-            client.cookies.set(COOKIE, cookie.read_text().strip())
+            for name in COOKIES:
+                client.cookies.set(name, cookie.read_text().strip())
         conversation = _Conversation(client, session or uuid4(), str(uuid4()))
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, conversation.interrupt)
         try:
             await conversation.introduce()
-            if known := client.cookies.get(COOKIE):
-                _keep(cookie, known)
+            if given := _given(client):
+                _keep(cookie, given)
             return await conversation.run(question)
         except Unreachable as error:
             _note(str(error), "red")
             return FAILED
+
+
+def _given(client: httpx.AsyncClient) -> str | None:
+    """What the server has set, and not what was brought to it: that has no domain."""
+    return next((cookie.value for cookie in client.cookies.jar if cookie.name in COOKIES and cookie.domain), None)
 
 
 def _keep(cookie: Path, value: str) -> None:

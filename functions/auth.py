@@ -14,6 +14,7 @@ from functions.errors import known_problem
 from functions.settings import Settings
 
 COOKIE = "pulseline_owner"
+SECURE_COOKIE = f"__Host-{COOKIE}"  # behind TLS: a browser takes it from no other host, not even from a subdomain
 COOKIE_MAX_AGE_SECONDS = 365 * 24 * 3600
 COOKIE_RENEWED_SECONDS = 30 * 24 * 3600
 SALT = "pulseline.owner"
@@ -83,14 +84,15 @@ class Identity:
     async def _with_cookie(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         signer = TimestampSigner(request.app.state.replica.secret_key, salt=SALT)
-        owner, age_seconds = _known(signer, request.cookies.get(COOKIE)) or (f"anonymous:{uuid4()}", None)
+        secure = scope["scheme"] == "https"
+        known = _known(signer, request.cookies.get(SECURE_COOKIE if secure else COOKIE))
+        owner, age_seconds = known or (f"anonymous:{uuid4()}", None)
         scope.setdefault("state", {})["owner"] = owner
 
         async def with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start" and (
                 age_seconds is None or age_seconds > COOKIE_RENEWED_SECONDS
             ):
-                secure = scope["scheme"] == "https"
                 MutableHeaders(scope=message).append("set-cookie", _cookie(signer.sign(owner).decode(), secure))
             await send(message)
 
@@ -111,9 +113,10 @@ def _known(signer: TimestampSigner, cookie: str | None) -> tuple[str, float] | N
 
 
 def _cookie(value: str, secure: bool) -> str:
-    cookie: SimpleCookie = SimpleCookie({COOKIE: value})
-    cookie[COOKIE].update({"path": "/", "max-age": str(COOKIE_MAX_AGE_SECONDS), "samesite": "Lax"})
-    cookie[COOKIE]["httponly"], cookie[COOKIE]["secure"] = True, secure
+    name = SECURE_COOKIE if secure else COOKIE
+    cookie: SimpleCookie = SimpleCookie({name: value})
+    cookie[name].update({"path": "/", "max-age": str(COOKIE_MAX_AGE_SECONDS), "samesite": "Lax"})
+    cookie[name]["httponly"], cookie[name]["secure"] = True, secure
     return cookie.output(header="").strip()
 
 

@@ -24,7 +24,7 @@ class Server(uvicorn.Server):
 
 
 def create_app(replica: Replica) -> FastAPI:
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.replica = replica
     errors.install(app)
     app.include_router(metrics.router)
