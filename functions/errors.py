@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions.contract import Problem
 from functions.limits import RateLimited
@@ -117,13 +118,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RateLimited, _limited)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 async def _log_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LogError)
     known = ERRORS.get(error.code)
-    return problem(known.status, error.code, known.message) if known else await _unexpected(_, error)
+    return problem(known.status, error.code, known.message) if known else _unexpected(error)
 
 
 async def _limited(_: Request, error: Exception) -> JSONResponse:
@@ -148,6 +148,32 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
     return problem(error.status_code, code, str(error.detail), error.headers)
 
 
-async def _unexpected(_: Request, error: Exception) -> JSONResponse:
+class Unexpected:
+    """ASGI middleware: what nobody expected is told as a problem, within what adds the headers of every response.
+
+    Starlette's own handler of Exception stands outside of all middleware. Where the response has begun, the connection
+    is to be closed: that is the server's.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noticed(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noticed)
+        except Exception as error:
+            if scope["type"] != "http" or begun:
+                raise
+            await _unexpected(error)(scope, receive, send)
+
+
+def _unexpected(error: Exception) -> JSONResponse:
     logger.error("unexpected error", exc_info=error)
     return problem(500, "internal_error", ERRORS["internal_error"].message)

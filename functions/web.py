@@ -5,7 +5,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions.errors import known_problem
+from functions.errors import Unexpected, known_problem
 from functions.settings import Settings
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -74,6 +74,7 @@ class OwnPages:
 def install(app: FastAPI, settings: Settings) -> None:
     """To be added after everything that reads or answers a request, so that it stands before it."""
     app.add_middleware(OwnPages, origins=settings.origins)
+    app.add_middleware(Unexpected)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,

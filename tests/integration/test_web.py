@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from functions.auth import COOKIE
+from functions.auth import COOKIE, SECURE_COOKIE
 from tests.support.app import URL, calling, composed
 
 PREFER = {"Prefer": "respond-async"}
@@ -98,14 +98,47 @@ async def test_every_answer_forbids_guessing_its_type_and_being_kept(client: htt
     assert (refused.status_code, refused.headers["x-content-type-options"]) == (415, "nosniff")
 
 
+async def test_an_error_that_nobody_expected_is_told_with_all_headers(database_url: str) -> None:
+    async with composed(database_url, cors_origins=FRIEND) as app:
+
+        async def fails() -> None:
+            raise ZeroDivisionError("canary")
+
+        app.add_api_route("/fails", fails)
+        async with calling(app) as client:
+            reply = await client.get("/fails", headers={"Origin": FRIEND})
+    assert (reply.status_code, reply.json()["code"]) == (500, "internal_error")
+    assert "canary" not in reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.headers["access-control-allow-origin"] == FRIEND
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    assert reply.headers["cache-control"] == "no-store"
+
+
+async def test_no_address_is_made_of_the_host_that_a_request_names(client: httpx.AsyncClient) -> None:
+    for path in ("/sessions/", "/chat/stream/", "/healthz/"):
+        reply = await client.get(path, headers={"Host": "evil.example"})
+        assert (reply.status_code, reply.headers.get("location")) == (404, None), path
+
+
 async def test_behind_tls_the_cookie_is_secure_and_the_browser_stays_there(app: FastAPI) -> None:
     async def by_tls(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "scheme": "https"}, receive, send)
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(by_tls), base_url=URL) as client:
         reply = await client.get("/sessions")
-    assert "Secure" in reply.headers["set-cookie"].split("; ")
+        planted = await client.get("/sessions", headers={"Cookie": f"{COOKIE}={_value(reply)}"})
+        ours = await client.get("/sessions", headers={"Cookie": f"{SECURE_COOKIE}={_value(reply)}"})
+    assert reply.headers["set-cookie"].startswith(f"__Host-{COOKIE}=")
+    assert {"Secure", "Path=/"} <= set(reply.headers["set-cookie"].split("; "))
     assert reply.headers["strict-transport-security"] == "max-age=31536000"
+    assert _value(planted) != _value(reply), "a cookie that another subdomain may have set names nobody"
+    assert "set-cookie" not in ours.headers
+
+
+def _value(reply: httpx.Response) -> str:
+    return reply.headers["set-cookie"].partition(";")[0].partition("=")[2]
 
 
 async def test_without_tls_no_browser_is_told_to_stay_there(client: httpx.AsyncClient) -> None:

@@ -45,6 +45,7 @@ def test_every_sentence_is_for_a_person() -> None:
 async def _answer(error: Exception) -> httpx.Response:
     app = FastAPI()
     http_errors.install(app)
+    app.add_middleware(http_errors.Unexpected)
 
     @app.get("/")
     async def fail() -> None:
