@@ -19,7 +19,7 @@ from functions.adapters.langgraph_sdk import ABSENT
 from functions.auth import COOKIE, COOKIE_MAX_AGE_SECONDS, COOKIE_RENEWED_SECONDS, SALT
 from functions.tokens import KEYS_GOOD_SECONDS, KEYS_LAST_SECONDS, IssuerKeys, Tokens
 from tests.support.app import calling, composed
-from tests.support.issuer import Issuer, issuing
+from tests.support.issuer import AUDIENCE, Issuer, issuing
 from tests.support.routes import routes
 from tests.support.waiting import until
 
@@ -156,6 +156,42 @@ STRANGERS: dict[str, tuple[int, Owning]] = {
     "bad token with the owner's cookie": (401, lambda app, issuer: {**bearer("x"), **_cookie(app, "anonymous:1")}),
 }
 
+DEEP = 9000
+HEADERS: dict[str, Any] = {
+    "kid: a list": {"alg": "ES256", "kid": ["first"]},
+    "kid: null": {"alg": "ES256", "kid": None},
+    "kid: a path": {"alg": "ES256", "kid": "../../../../dev/null"},
+    "kid: an object": {"alg": "ES256", "kid": {"first": 1}},
+    "crit": {"alg": "ES256", "kid": "first", "crit": ["b64"], "b64": False},
+    "crit: a number": {"alg": "ES256", "kid": "first", "crit": 1},
+    "alg: a number": {"alg": 1, "kid": "first"},
+    "alg: a list": {"alg": ["ES256"], "kid": "first"},
+    "alg: an object": {"alg": {}, "kid": "first"},
+    "no alg": {"kid": "first"},
+    "a key of its own": {"alg": "ES256", "jwk": {"kty": "EC"}, "jku": "https://evil.example/keys"},
+    "a number of 5000 digits": b'{"alg":' + b"1" * 5000 + b"}",
+    "a deep list": b"[" * DEEP,
+    "a deep object": b'{"a":' * DEEP,
+    "no object": [],
+    "no JSON": b"\xff\xfe",
+}
+CLAIMS: dict[str, dict[str, Any]] = {
+    "exp: infinite": {"exp": float("inf")},
+    "exp: no number": {"exp": float("nan")},
+    "exp: a list": {"exp": [1]},
+    "exp: true": {"exp": True},
+    "nbf: later": {"nbf": 10**10},
+    "iat: later": {"iat": 10**10},
+    "aud: a number": {"aud": 5},
+    "aud: an object": {"aud": {AUDIENCE: 1}},
+    "iss: a list": {"iss": ["https://issuer.example"]},
+    "sub: a number": {"sub": 5},
+    "sub: empty": {"sub": ""},
+    "sub: a lone surrogate": {"sub": "\ud800"},
+    "sub: with NUL": {"sub": "alice\x00"},
+    "sub: too long": {"sub": "a" * 256},
+}
+
 
 def test_every_route_has_its_row() -> None:
     from functions.app import create_app
@@ -218,6 +254,17 @@ async def test_what_is_public_shows_nothing_of_anybody_and_gives_no_owner(app: F
             reply = await nobody.request(method, path.format(**names).replace("*", "index.js"))
             assert reply.status_code in (200, 404, 503), path
             assert CANARY not in reply.text
+
+
+async def test_a_token_of_any_form_is_refused_in_words(app: FastAPI, issuer: Issuer) -> None:
+    tokens = {name: issuer.headed(header) for name, header in HEADERS.items()}
+    tokens |= {name: issuer.saying({**issuer.claims(OWNER), **claims}) for name, claims in CLAIMS.items()}
+    tokens |= {"a deep payload": issuer.saying(b"[" * DEEP), "a list": issuer.saying(b"[]"), "empty": "", "dots": ".."}
+    async with calling(app) as client:
+        assert (await client.get("/sessions", **bearer(issuer.saying(issuer.claims(OWNER))))).status_code == 200
+        for name, token in tokens.items():
+            reply = await client.get("/sessions", **bearer(token))
+            assert (reply.status_code, reply.json()["code"]) == (401, "unauthenticated"), name
 
 
 async def test_without_anonymous_owners_a_request_needs_a_token(database_url: str, issuer: Issuer) -> None:
