@@ -64,10 +64,12 @@ page: $(PAGE) ## Build the page
 audit: $(DEV) $(MODULES) ## Ask the registries for known holes in the packages
 	@$(BIN)/python -m tests.support.audit
 
-sbom: $(DEV) $(MODULES) ## Write bills of materials (CycloneDX) into .cache/sbom
-	@mkdir -p .cache/sbom
-	@$(BIN)/cyclonedx-py requirements requirements/image.txt --of JSON -o .cache/sbom/image.json
-	@$(NPM) sbom --sbom-format=cyclonedx --omit=dev >.cache/sbom/page.json
+SBOM := .cache/sbom
+
+sbom: $(DEV) ## Write bills of materials (CycloneDX) of the Python and npm packages into .cache/sbom
+	@mkdir -p $(SBOM)
+	@$(BIN)/cyclonedx-py requirements requirements/image.txt --of JSON -o $(SBOM)/image.json
+	@$(NPM) sbom --sbom-format=cyclonedx --package-lock-only >$(SBOM)/page.json
 
 clean: ## Remove what was made; the conversations in .pulseline stay
 	rm -rf .venv .cache frontend/node_modules tests/clients/node_modules frontend/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
