@@ -17,7 +17,7 @@ changed=$(git status --porcelain -- . ':!docs/proof.md')
 [ -z "$changed" ] || fail "commit these first:
 $changed"
 load=$(cut -d' ' -f1 /proc/loadavg)
-busy=$(awk -v load="$load" -v most="$LOAD_MAX" 'BEGIN { print load > most }')
+busy=$(awk -v load="$load" -v most="$LOAD_MAX" 'BEGIN { print (load > most) }')
 [ "$busy" = 0 ] || [ -n "${PROVE_UNDER_LOAD:-}" ] || fail "the load is $load, more than $LOAD_MAX; PROVE_UNDER_LOAD=1 goes on"
 
 # step NAME COMMAND…: what it says is shown and kept.

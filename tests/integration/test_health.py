@@ -58,6 +58,7 @@ async def test_metrics_ask_for_their_token_where_one_is_set(database_url: str) -
         assert "pulseline_running_turns" in reply.text
 
 
+@pytest.mark.direct  # NOTIFY is not well behind PgBouncer
 async def test_the_doctor_finds_a_healthy_system_well(database_url: str) -> None:
     found = await _found(database_url)
     assert list(found) == NEEDED

@@ -16,6 +16,7 @@ from graph.eventlog.log import Candidate
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.snapshot import fold
 from graph.eventlog.writer import HeldTurn, Statement, Writer
+from tests.support.pgbouncer import PREPARE_THRESHOLD
 from tests.support.turns import OWNER, all_events, done, held, holding, open_writer, started, token
 
 
@@ -380,7 +381,7 @@ async def test_a_failing_checkpoint_statement_fails_alone(database_url: str, log
 async def test_an_append_whose_connection_is_cut_lands_once(database_url: str, log: Sessions) -> None:
     turn = await holding(log)
     async with (
-        await AsyncConnection.connect(database_url, autocommit=True) as killer,
+        await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=PREPARE_THRESHOLD) as killer,
         open_writer(database_url) as writer,
     ):
         for n in range(30):

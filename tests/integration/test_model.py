@@ -654,6 +654,7 @@ class Conversations(RuleBasedStateMachine):
         return bool(found and found[0]) and not held.turn.fenced
 
 
+@pytest.mark.direct  # it kills connections of the server by their process, which PgBouncer does not tell
 @pytest.mark.timeout(60 + EXAMPLES)
 def test_every_law_holds_under_any_history(
     fresh_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch, say: Say

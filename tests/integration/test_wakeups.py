@@ -20,6 +20,8 @@ from graph.eventlog.wakeups import Wakeups
 from tests.support.turns import OWNER, held, open_writer, started, token
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.direct  # notifications do not pass through PgBouncer
+
 
 @pytest.fixture
 async def killer(database_url: str) -> AsyncIterator[AsyncConnection[Any]]:

@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 from graph.eventlog.events import Event, NewEvent
 from graph.eventlog.log import Candidate, Log
 from graph.eventlog.writer import HeldTurn, Writer
+from tests.support.pgbouncer import PREPARE_THRESHOLD
 
 OWNER = "anonymous:tester"
 LEASE_SECONDS = 30.0
@@ -56,7 +57,7 @@ async def until_events(log: Log, session_id: UUID, count: int) -> list[Event]:
 @asynccontextmanager
 async def open_writer(database_url: str, on_committed: Any = lambda events: None) -> AsyncIterator[Writer]:
     async def connect() -> AsyncConnection[Any]:
-        return await AsyncConnection.connect(database_url, autocommit=True)
+        return await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=PREPARE_THRESHOLD)
 
     async with Writer(connect, on_committed) as writer:
         yield writer
