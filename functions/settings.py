@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     worker: Switch = "on"
     run_function: str | None = None
     stream_window_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    heartbeat_seconds: float = Field(default=5, gt=0, allow_inf_nan=False)
+    heartbeat_seconds: float = Field(default=5, gt=0, le=10)  # the page gives up a connection after 15 s of silence
     lease_seconds: float = Field(default=6, ge=0.3, le=3600)
     first_token_timeout_seconds: float = Field(default=30, gt=0, allow_inf_nan=False)
     token_timeout_seconds: float = Field(default=30, gt=0, allow_inf_nan=False)

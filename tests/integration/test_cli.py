@@ -31,6 +31,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     [
         ({"PULSELINE_MODLE": "scripted"}, "PULSELINE_MODLE"),
         ({"PULSELINE_HEARTBEAT_SECONDS": "often"}, "PULSELINE_HEARTBEAT_SECONDS"),
+        ({"PULSELINE_HEARTBEAT_SECONDS": "20"}, "PULSELINE_HEARTBEAT_SECONDS"),
         ({"PULSELINE_RERANKER": "best"}, "PULSELINE_RERANKER"),
         ({"PULSELINE_EMBEDDINGS": "best"}, "PULSELINE_EMBEDDINGS"),
         ({"PULSELINE_LEASE_SECONDS": "inf"}, "PULSELINE_LEASE_SECONDS"),
