@@ -310,9 +310,11 @@ select s.title, (select coalesce(json_object_agg(f.turn_id, f.value), '{}') from
   from sessions s where s.session_id = %(session_id)s and s.owner = %(owner)s and s.deleted_at is null;
 
 -- name: sessions
--- Newest first; `before` and `before_id` are the last row of the page before.
+-- Newest first; `before` and `before_id` are the last row of the page before. Counted, so that it is looked up for each
+-- row of the page: `exists` was answered from a hash of all running turns.
 select s.session_id, s.title, s.created_at, s.updated_at,
-       exists (select 1 from turns t where t.session_id = s.session_id and t.status in ('queued', 'running')) as running
+       (select count(*) from turns t
+         where t.session_id = s.session_id and t.status in ('queued', 'running')) > 0 as running
   from sessions s
  where s.owner = %(owner)s and s.deleted_at is null
    and (%(query)s = '' or strpos(lower(s.title), lower(%(query)s)) > 0)
@@ -363,11 +365,14 @@ with t as (delete from turns where session_id = %(session_id)s),
 delete from checkpoints where thread_id = %(session_id)s::text;
 
 -- name: expired_sessions
--- RETENTION. Sessions in which nothing has been asked for so long, and nothing is being answered.
-select s.session_id, s.owner from sessions s
- where s.deleted_at is null and s.updated_at < now() - make_interval(secs => %(age_seconds)s)
-   and not exists (select 1 from turns t where t.session_id = s.session_id and t.status in ('queued', 'running'))
- order by s.updated_at limit %(limit)s;
+-- RETENTION. Sessions in which nothing has been asked for so long, and nothing is being answered: the oldest, of which
+-- those that are old enough.
+select session_id, owner from (
+  select s.session_id, s.owner, s.updated_at from sessions s
+   where s.deleted_at is null
+     and (select count(*) from turns t where t.session_id = s.session_id and t.status in ('queued', 'running')) = 0
+   order by s.updated_at limit %(limit)s) oldest
+ where updated_at < now() - make_interval(secs => %(age_seconds)s);
 
 -- name: give_feedback
 -- Waits for an erasure under way, and then finds nothing to judge.
@@ -379,6 +384,24 @@ select t.session_id, t.turn_id, %(value)s, %(comment)s
 on conflict (session_id, turn_id) do update set value = excluded.value, comment = excluded.comment, updated_at = now()
 returning turn_id;
 
+<<<<<<< HEAD
+=======
+-- name: usage
+-- What an owner asks for, before one more turn: has this request its turn already, how many turns have not ended, and,
+-- if the owner began so many in the window, after how many seconds one of those has left it. limit 0: not asked.
+select exists (select 1 from turns t where t.session_id = %(session_id)s and t.request_id = %(request_id)s) as known,
+       (select count(*) from sessions s
+         cross join lateral (
+           select from turns t where t.session_id = s.session_id and t.status in ('queued', 'running') limit 1) a
+         where s.owner = %(owner)s and s.deleted_at is null) as active,
+       (select extract(epoch from t.created_at - now())::float8 + %(window_seconds)s
+          from sessions s join turns t on t.session_id = s.session_id
+         where %(limit)s > 0 and s.owner = %(owner)s and s.deleted_at is null
+           and s.updated_at > now() - make_interval(secs => %(window_seconds)s)
+           and t.created_at > now() - make_interval(secs => %(window_seconds)s)
+         order by t.created_at desc limit 1 offset greatest(%(limit)s - 1, 0)) as seconds;
+
+>>>>>>> 2565085 (Find expired sessions, an owner's running turns and a page of sessions without reading all of them)
 -- name: notify
 select pg_notify('pulseline', p) from unnest(%(payloads)s::text[]) as p;
 

@@ -1,0 +1,2 @@
+-- Retention looks for the sessions in which nothing was asked for longest, whoever owns them.
+create index sessions_expirable on sessions (updated_at) where deleted_at is null;
