@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import AsyncConnection
 
 from graph.eventlog.errors import LogError
-from graph.eventlog.log import Candidate, Log
+from graph.eventlog.log import Candidate, Log, renew
 from graph.eventlog.writer import HeldTurn
 
 logger = logging.getLogger(__name__)
@@ -19,6 +21,8 @@ RENEW_AGAIN_SECONDS = 0.25
 SLEPT_SECONDS = 0.25  # a timer that rings so late tells of a frozen or starved process
 MARGIN = 1 / 6  # of a lease: so long before it runs out its turn is stopped here
 HAND_BACK_SECONDS = 2.0
+
+Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 
 
 @dataclass(eq=False)
@@ -31,10 +35,12 @@ class Lease:
 
 
 class Leases:
-    """At most one a session. `seconds` is how long each lasts."""
+    """At most one a session. `seconds` is how long each lasts. Renewals have a connection of their own: in the pool
+    they would stand in line behind requests, and a crowd of those would cost turns their leases."""
 
-    def __init__(self, log: Log, seconds: float) -> None:
-        self._log, self.seconds = log, seconds
+    def __init__(self, log: Log, connect: Connect, seconds: float) -> None:
+        self._log, self._connect, self.seconds = log, connect, seconds
+        self._connection: AsyncConnection[Any] | None = None
         self._held: dict[UUID, Lease] = {}
         self._given_up: list[Lease] = []
         self._notified = False
@@ -94,6 +100,9 @@ class Leases:
         finally:
             for task in self._renewing:
                 task.cancel()
+            await asyncio.gather(*self._renewing, return_exceptions=True)
+            if self._connection is not None:
+                await self._connection.close()
 
     async def hand_back(self) -> None:
         """All of them, as far as that is possible in HAND_BACK_SECONDS: it costs no attempt."""
@@ -165,7 +174,8 @@ class Leases:
         asked = asyncio.get_running_loop().time()
         try:
             keys = [(lease.turn.session_id, lease.turn.turn_id, lease.turn.attempt) for lease in held]
-            kept = await self._log.renew(keys, self.seconds)
+            async with self._connected() as connection:
+                kept = await renew(connection, keys, self.seconds)
         except (LogError, psycopg.Error) as error:
             logger.warning("cannot renew leases: %s", type(error).__name__)
             return False
@@ -178,6 +188,19 @@ class Leases:
                 lease.stop_timer.cancel()
                 lease.stop_timer = self._timer(lease.turn, self._ends(asked))
         return True
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """One that failed, or whose answer was not waited for, is not asked again."""
+        connection, self._connection = self._connection, None
+        if connection is None or connection.closed:
+            connection = await self._connect()
+        try:
+            yield connection
+        except BaseException:
+            await connection.close()
+            raise
+        self._connection = connection
 
 
 def _same(lease: Lease, candidate: Candidate) -> bool:

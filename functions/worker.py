@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 
 from functions import logs
-from functions.leases import Leases
+from functions.leases import Connect, Leases
 from functions.replica import Replica
 from graph import measures
 from graph.any_graph import AnyGraph
@@ -37,10 +37,11 @@ STOP_SECONDS = 2.0
 class Worker:
     """At most `max_turns` at a time; the rest stay queued for any worker."""
 
-    def __init__(self, log: Log, turns: Turns, *, lease_seconds: float, max_turns: int) -> None:
+    def __init__(self, log: Log, connect: Connect, turns: Turns, *, lease_seconds: float, max_turns: int) -> None:
         self._log, self._turns, self._max_turns = log, turns, max_turns
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.leases = Leases(log, lease_seconds)
+        self.leases = Leases(log, connect, lease_seconds)
+        self._places = asyncio.Semaphore(CLAIMS_AT_ONCE)
         self._claiming: set[asyncio.Task[None]] = set()
         self._wanted = asyncio.Event()
         self._stopping = False
@@ -123,11 +124,8 @@ class Worker:
         except (LogError, psycopg.Error) as error:
             logger.warning("cannot look for turns: %s", type(error).__name__)
             return
-        candidates = [candidate for candidate in found if not self.leases.still(candidate)]
-        for first in range(0, len(candidates), CLAIMS_AT_ONCE):
-            if not self._stopping:
-                some = candidates[first : first + CLAIMS_AT_ONCE]
-                await asyncio.wait([self._claim(candidate) for candidate in some])
+        if claims := [self._claim(candidate) for candidate in found if not self.leases.still(candidate)]:
+            await asyncio.wait(claims)
 
     def _claim(self, candidate: Candidate) -> "asyncio.Task[None]":
         task = asyncio.create_task(self._take(candidate))
@@ -137,16 +135,20 @@ class Worker:
 
     async def _take(self, candidate: Candidate) -> None:
         """Claims the turn and runs it in a task of its own; ends it when all its attempts are spent."""
-        asked = asyncio.get_running_loop().time()
         try:
-            if candidate.spent >= MAX_ATTEMPTS:
-                message, retryable = FAILURES["worker_lost"]
-                await self._log.lose(candidate, "worker_lost", message, retryable=retryable)
-                return
-            claim = await self._log.claim(candidate, self.name, self.leases.seconds, "worker_lost")
+            async with self._places:
+                if not self._stopping:
+                    await self._try(candidate)
         except (LogError, psycopg.Error) as error:
             logger.warning("cannot claim a turn: %s", type(error).__name__)
+
+    async def _try(self, candidate: Candidate) -> None:
+        asked = asyncio.get_running_loop().time()
+        if candidate.spent >= MAX_ATTEMPTS:
+            message, retryable = FAILURES["worker_lost"]
+            await self._log.lose(candidate, "worker_lost", message, retryable=retryable)
             return
+        claim = await self._log.claim(candidate, self.name, self.leases.seconds, "worker_lost")
         if claim is not None:
             self._begin(claim, asked)
 
@@ -218,6 +220,7 @@ async def work(replica: Replica, serve: Serve) -> AsyncIterator[Worker]:
         turns = Turns(serve(EventLogSaver(replica.log.pool, writer)), replica.log, writer, deadlines)
         worker = Worker(
             replica.log,
+            replica.connect,
             turns,
             lease_seconds=settings.lease_seconds,
             max_turns=settings.max_turns,

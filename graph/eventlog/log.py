@@ -144,6 +144,21 @@ def _refuse_beyond_quota(asked: Row | None) -> None:
         raise errors.TooManyTurns(asked["active"], asked["seconds"])
 
 
+async def renew(
+    connection: AsyncConnection[Any], held: Sequence[tuple[UUID, UUID, int]], lease_seconds: float
+) -> set[int]:
+    """Renews the leases of (session, turn, attempt)s; gives the positions that are still held."""
+    parameters = {
+        "sessions": [h[0] for h in held],
+        "turns": [h[1] for h in held],
+        "attempts": [h[2] for h in held],
+        "lease_seconds": lease_seconds,
+    }
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(query("renew"), parameters)
+        return {row["n"] - 1 for row in await cursor.fetchall()}
+
+
 class Log:
     """Every method is one transaction, or one statement; none holds a connection while it waits for anything else."""
 
@@ -255,17 +270,6 @@ class Log:
         row = await result.fetchone()
         measures.TAKEN_OVER.inc(int(row is not None and row["attempt"] > 1))
         return Claim(candidate.session_id, candidate.turn_id, **row) if row else None
-
-    async def renew(self, held: Sequence[tuple[UUID, UUID, int]], lease_seconds: float) -> set[int]:
-        """Renews the leases of (session, turn, attempt)s; gives the positions that are still held."""
-        rows = await self._rows(
-            "renew",
-            sessions=[h[0] for h in held],
-            turns=[h[1] for h in held],
-            attempts=[h[2] for h in held],
-            lease_seconds=lease_seconds,
-        )
-        return {row["n"] - 1 for row in rows}
 
     async def hand_back(self, session_id: UUID, turn_id: UUID, attempt: int) -> bool:
         return bool(await self._rows("hand_back", session_id=session_id, turn_id=turn_id, attempt=attempt))

@@ -255,6 +255,24 @@ async def test_a_database_that_was_away_for_longer_than_a_lease_costs_no_attempt
     assert (events[-1].type, counts(database_url, turn)) == ("done", (2, 1))
 
 
+async def test_a_crowd_of_requests_costs_no_turn_its_lease(database_url: str) -> None:
+    """It fills the pool, and stands in line for longer than a lease lasts."""
+    settings: dict[str, Any] = {"model": "scripted?tokens=150&delay_ms=20", "lease_seconds": 1.0, "pool_size": 2}
+    async with workshop(database_url, **settings) as shop, asyncio.TaskGroup() as crowd:
+        turn = await shop.ask()
+        await shop.until(turn, "token", count=3)
+
+        async def request() -> None:
+            async with shop.log.pool.connection(timeout=30) as connection:
+                await connection.execute("select pg_sleep(0.25)")
+
+        for _ in range(24):
+            crowd.create_task(request())
+        events = await shop.ended(turn)
+    assert (events[-1].type, counts(database_url, turn)) == ("done", (1, 0))
+    assert "reset" not in types(events)
+
+
 CUT = """
 select pg_terminate_backend(pid) from pg_stat_activity
  where datname = current_database() and pid <> pg_backend_pid() and usename = current_user

@@ -27,7 +27,7 @@ from graph.eventlog import hub as hub_module
 from graph.eventlog.errors import Fenced, NotTheLastTurn, SessionBusy, SessionNotFound, TurnNotFound
 from graph.eventlog.events import Event
 from graph.eventlog.hub import Frame, Hub, Reader
-from graph.eventlog.log import Candidate, open_pool
+from graph.eventlog.log import Candidate, open_pool, renew
 from graph.eventlog.log import Row as LogRow
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.snapshot import Snapshot
@@ -358,7 +358,8 @@ class Conversations(RuleBasedStateMachine):
         keys = [(held.turn.session_id, held.turn.turn_id, held.turn.attempt) for held in self.held]
         stand = {n for n, held in enumerate(self.held) if self._stands(held)}
         if keys:
-            kept = await self.log.renew(keys, 0 if how % 2 else 60)
+            async with self.log.pool.connection() as connection:
+                kept = await renew(connection, keys, 0 if how % 2 else 60)
             assert self.racing or kept == stand
         return bool(keys)
 

@@ -15,7 +15,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from psycopg import AsyncConnection
 
 from graph.eventlog.errors import Fenced, SessionNotFound
-from graph.eventlog.log import Candidate
+from graph.eventlog.log import Candidate, renew
 from graph.eventlog.saver import EventLogSaver, held_turn
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import FLIGHT_TIMEOUT_SINCE, HeldTurn, Statement, Writer
@@ -73,6 +73,11 @@ async def cuttable_writer(database_url: str) -> AsyncIterator[tuple[Writer, Any]
         through = database_url.replace(f"{address.hostname}:{address.port}", relay.address)
         async with open_writer(through) as writer:
             yield writer, relay
+
+
+async def renewed(log: Sessions, turns: list[HeldTurn]) -> set[int]:
+    async with log.pool.connection() as connection:
+        return await renew(connection, [(turn.session_id, turn.turn_id, turn.attempt) for turn in turns], 30)
 
 
 async def test_a_batch_sent_again_while_the_lost_one_is_still_under_way_lands_once(
@@ -292,9 +297,7 @@ async def test_two_processes_with_the_same_turns_in_opposite_order_do_not_deadlo
             await one.append(turn, token("one"))
         for turn in reversed(again):
             await two.append(turn, token("two"))
-        renewing = asyncio.create_task(
-            log.renew([(turn.session_id, turn.turn_id, turn.attempt) for turn in reversed(turns)], 30)
-        )
+        renewing = asyncio.create_task(renewed(log, turns[::-1]))
         await rival.sees_waiting("insert into events", count=2)
         await rival.sees_waiting("update turns")
         await rival.connection.rollback()
