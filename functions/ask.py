@@ -29,6 +29,8 @@ from graph.eventlog.events import (
 )
 
 RECONNECT_SECONDS = (0.2, 0.5, 1, 2, 4)
+PATIENCE_SECONDS = (*RECONNECT_SECONDS, *[RECONNECT_SECONDS[-1]] * 10)
+WINDOW_PAUSE_SECONDS = 0.05
 ENDED, FAILED, STOPPED = 0, 1, 130
 COOKIES = (COOKIE, SECURE_COOKIE)  # which one, the server says: TLS may end before it
 READ_TIMEOUT_SECONDS = 20  # the server says something every 5 s
@@ -96,16 +98,31 @@ class _Conversation:
         await self._start(question)
         if self._stop_asked:
             await self._cancel()
-        for pause in (*RECONNECT_SECONDS, *[RECONNECT_SECONDS[-1]] * 10):
+        end = None
+        while end is None:  # a window's end is an ordinary one
+            end = await self._next()
+        return self._finish(end)
+
+    async def _next(self) -> StreamEvent | None:
+        """The turn's end, or None when a response ended before it. Whatever comes shows that somebody is there again:
+        then the pauses begin anew."""
+        pauses = iter(PATIENCE_SECONDS)
+        while True:
+            cursor = self._cursor
             try:
                 end = await self._tail()
+                await asyncio.sleep(0 if end else WINDOW_PAUSE_SECONDS)
+                return end
             except httpx.HTTPError:
                 _note("connection lost, the answer is still being written; reconnecting …")
-                await asyncio.sleep(pause)
-                continue
-            if end is not None:
-                return self._finish(end)
-        raise Unreachable("The connection did not come back. The answer is kept; look at the session in the page.")
+            if self._cursor > cursor:
+                pauses = iter(PATIENCE_SECONDS)
+            pause = next(pauses, None)
+            if pause is None:
+                raise Unreachable(
+                    "The connection did not come back. The answer is kept; look at the session in the page."
+                )
+            await asyncio.sleep(pause)
 
     async def _start(self, question: str) -> None:
         body = {"message": question, "session_id": str(self._session_id), "request_id": self._request_id}

@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from graph.retrieval.embed import Embedder, Encoded, Vectors, unit
 from graph.retrieval.queries import query
+from graph.retrieval.reading import read_again
 from graph.retrieval.rerank_service import RerankService
 from graph.retrieval.tokens import project, silent_pieces, unpack
 from graph.retrieval.wordpiece import vocabulary
@@ -81,7 +82,7 @@ class Reranker:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 encoded = await self._embedder.encode_question(question)
-                rows = await self._token_rows(passages)
+                rows = await read_again(lambda: self._token_rows(passages))
                 order, degraded = await self._order(question, passages)
                 ranked = await self._embedder.apart(rank, encoded, passages, rows, self._count, order)
                 return ranked._replace(degraded=degraded)

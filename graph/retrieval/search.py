@@ -10,6 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from graph.retrieval.embed import Embedder, Vectors
 from graph.retrieval.queries import query
+from graph.retrieval.reading import read_again
 
 CANDIDATES = 24
 LEG = 40
@@ -41,7 +42,8 @@ class Found(NamedTuple):
 
 
 class Search:
-    """Every failure is raised: without passages there is nothing to answer from."""
+    """Every failure is raised, without passages there is nothing to answer from; but a database that is away is waited
+    for."""
 
     def __init__(
         self,
@@ -66,16 +68,20 @@ class Search:
             **self._weights,
             "rank_constant": RANK_CONSTANT,
         }
+        rows = await read_again(lambda: self._rows(parameters, vector.size))
+        return Found(without_duplicates([_passage(row) for row in rows])[:CANDIDATES])
+
+    async def _rows(self, parameters: dict[str, Any], size: int) -> list[DictRow]:
         async with (
             self._pool.connection() as connection,
             connection.transaction(),
             connection.cursor(row_factory=dict_row) as cursor,
         ):
-            dimensions = await self._check(cursor, vector.size)
+            dimensions = await self._check(cursor, size)
             await cursor.execute(query("widen_hnsw"), {"ef_search": str(EF_SEARCH)})
             await cursor.execute(SQL(query("search")).format(dimensions=Literal(dimensions)), parameters)
-            rows = await cursor.fetchall()
-        return Found(without_duplicates([_passage(row) for row in rows])[:CANDIDATES])
+            rows: list[DictRow] = await cursor.fetchall()
+            return rows
 
     async def _check(self, cursor: AsyncCursor[DictRow], dimensions: int) -> int:
         """Asked until it is known that there is one encoder, this one; before the first ingest there is none."""

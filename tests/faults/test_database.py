@@ -10,9 +10,15 @@ import pytest
 
 from tests.conftest import Say
 from tests.faults.fleet import Fleet, fleet
+from tests.faults.relay import relaying
 from tests.support.client import Person
 from tests.support.crowd import Resumed, frames_of_table, read_to_the_end
+from tests.support.workshop import code_of, workshop
 
+SEARCHING = """
+select 1 from pg_stat_activity
+ where datname = current_database() and wait_event_type = 'Lock' and query like '%passages%'
+"""
 MODEL = "scripted?tokens=200&delay_ms=15"
 TURNS, READERS_A_TURN = 6, 4
 SEEN_BEFORE = 30  # events of the last turn, when the fault comes
@@ -98,3 +104,22 @@ def _kill_listeners(url: str) -> int:
             "select pg_terminate_backend(pid) from pg_stat_activity where query = 'listen pulseline'"
         )
         return len(killed.fetchall())
+
+
+@pytest.mark.parametrize("away_seconds", [0, 1])
+async def test_a_search_whose_connection_breaks_is_made_again(database_url: str, away_seconds: float) -> None:
+    host = database_url.split("@")[1].split("/")[0]
+    async with relaying(host) as relay, await psycopg.AsyncConnection.connect(database_url) as other:
+        behind = database_url.replace(host, relay.address)
+        async with workshop(behind, model="extractive?pace_ms=0") as shop:
+            await other.execute("lock table passages in access exclusive mode")
+            turn = await shop.ask()
+            await shop.until(turn, "retrieval_start")
+            async with asyncio.timeout(10), shop.log.pool.connection() as looking:
+                while not (await (await looking.execute(SEARCHING)).fetchall()):
+                    await shop.events(turn)
+            relay.close()
+            await other.rollback()
+            await asyncio.sleep(away_seconds)
+            await relay.restore()
+            assert code_of((await shop.ended(turn))[-1]) == "done"

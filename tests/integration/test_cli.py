@@ -84,6 +84,13 @@ def test_ask_prints_the_answer_and_goes_on_with_its_session(database_url: str, t
         assert "no such session" in stranger.stderr
 
 
+def test_ask_comes_back_as_often_as_windows_end(database_url: str, tmp_path: Path) -> None:
+    with serving(database_url, tmp_path, "scripted?tokens=450&delay_ms=20", STREAM_WINDOW_SECONDS="0.5") as server:
+        asked = run("ask", "What helps?", "--url", server.url, PULSELINE_HOME=str(tmp_path / "mine"))
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.split() == [f"w{n}" for n in range(450)]
+
+
 async def test_ask_repeats_a_question_whose_answer_was_lost_and_it_is_one_turn(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -100,7 +107,7 @@ async def test_ask_repeats_a_question_whose_answer_was_lost_and_it_is_one_turn(
 
 
 def test_ctrl_c_in_ask_stops_the_answer_and_keeps_it(database_url: str, tmp_path: Path) -> None:
-    with serving(database_url, tmp_path, "scripted?tokens=2000&delay_ms=10") as server:
+    with serving(database_url, tmp_path, "scripted?tokens=6000&delay_ms=10") as server:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PULSELINE_")}
         asking = subprocess.Popen(
             [*COMMAND, "ask", "What helps?", "--url", server.url],
@@ -118,7 +125,7 @@ def test_ctrl_c_in_ask_stops_the_answer_and_keeps_it(database_url: str, tmp_path
 
 
 def test_ctrl_c_before_the_server_has_answered_stops_the_turn_all_the_same(database_url: str, tmp_path: Path) -> None:
-    with serving(database_url, tmp_path, "scripted?tokens=500&delay_ms=10") as server:
+    with serving(database_url, tmp_path, "scripted?tokens=6000&delay_ms=10") as server:
         server.signal(signal.SIGSTOP)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PULSELINE_")}
         asking = subprocess.Popen(
