@@ -25,18 +25,19 @@ REFUSALS = frozenset({"content_filter", "refusal", "SAFETY", "PROHIBITED_CONTENT
 TYPES: tuple[tuple[type[Exception], str], ...] = (
     (known.ModelRateLimitError, "model_rate_limited"),
     (known.ModelTimeoutError, "model_timeout"),
-    (known.ModelInvalidRequestError, "model_refused"),
-    (known.ContextOverflowError, "model_refused"),
+    (known.ModelInvalidRequestError, "graph_failed"),
+    (known.ContextOverflowError, "graph_failed"),
     (known.ModelError, "model_unavailable"),
 )
-STATUSES = {400: "model_refused", 408: "model_timeout", 413: "model_refused", 422: "model_refused"} | {
-    429: "model_rate_limited",
-    504: "model_timeout",
-}
+STATUSES = {408: "model_timeout", 429: "model_rate_limited", 504: "model_timeout"} | dict.fromkeys(
+    (400, 413, 422),
+    "graph_failed",  # the request was wrong, which other words of the person's do not mend
+)
 WORDS = {
     "insufficient_quota": "model_unavailable",  # a 429 that waiting does not mend
     "rate_limit_exceeded": "model_rate_limited",
     "content_filter": "model_refused",
+    "content_policy_violation": "model_refused",
     "ThrottlingException": "model_rate_limited",
 }
 

@@ -27,6 +27,7 @@ FAILURES: dict[str, tuple[tuple[Act, ...], str, int, str]] = {
     "a wrong key": ((refuses(401),), "model_unavailable", 1, ""),
     "no such model": ((refuses(404),), "model_unavailable", 1, ""),
     "a refusal": ((refuses(400, "content_policy_violation"),), "model_refused", 1, ""),
+    "a request that is wrong": ((refuses(400, "invalid_request_error"),), "graph_failed", 1, ""),
     "a refusal in mid-answer": ((says("Well,", " I", finish="content_filter"),), "model_refused", 1, "Well, I"),
     "cut before a word": ((breaks(),), "model_unavailable", 3, ""),
     "cut in mid-answer": ((breaks("Iron", " is"),), "model_unavailable", 1, "Iron is"),
