@@ -179,6 +179,9 @@ class Leases:
         except (LogError, psycopg.Error) as error:
             logger.warning("cannot renew leases: %s", type(error).__name__)
             return False
+        except Exception:
+            logger.exception("renewing leases failed")  # who renews no more would seem well
+            return False
         for position, lease in enumerate(held):
             if lease.task.done():
                 continue

@@ -29,6 +29,7 @@ from graph.served import Medical, Served
 
 logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
+MAX_CLAIMS = 20  # a turn that is handed back again and again must end some day
 POLL_SECONDS = 0.2
 CLAIMS_AT_ONCE = 4  # of the pool's connections, so that requests get theirs
 STOP_SECONDS = 2.0
@@ -44,7 +45,7 @@ class Worker:
         self._places = asyncio.Semaphore(CLAIMS_AT_ONCE)
         self._claiming: set[asyncio.Task[None]] = set()
         self._wanted = asyncio.Event()
-        self._stopping = False
+        self._stopping = self._leaving = False
 
     @property
     def running(self) -> int:
@@ -92,7 +93,7 @@ class Worker:
             await asyncio.wait(tasks, timeout=seconds)
 
     async def _stop(self, loops: list["asyncio.Task[None]"]) -> None:
-        self._stopping = True
+        self._stopping = self._leaving = True
         await self._claims_settled()
         tasks = [*loops, *self._claiming, *(lease.task for lease in self.leases)]
         for task in tasks:
@@ -115,15 +116,16 @@ class Worker:
                     await self._wanted.wait()
             self._wanted.clear()
             if self._free() > 0:
-                await self._look()
+                try:
+                    await self._look()
+                except (LogError, psycopg.Error) as error:
+                    logger.warning("cannot look for turns: %s", type(error).__name__)
+                except Exception:
+                    logger.exception("looking for turns failed")  # a worker that looks no more would seem well
 
     async def _look(self) -> None:
-        try:
-            await self.leases.hand_back_given_up()
-            found = await self._log.candidates(self._free())
-        except (LogError, psycopg.Error) as error:
-            logger.warning("cannot look for turns: %s", type(error).__name__)
-            return
+        await self.leases.hand_back_given_up()
+        found = await self._log.candidates(self._free())
         if claims := [self._claim(candidate) for candidate in found if not self.leases.still(candidate)]:
             await asyncio.wait(claims)
 
@@ -144,7 +146,7 @@ class Worker:
 
     async def _try(self, candidate: Candidate) -> None:
         asked = asyncio.get_running_loop().time()
-        if candidate.spent >= MAX_ATTEMPTS:
+        if candidate.spent >= MAX_ATTEMPTS or candidate.attempt >= MAX_CLAIMS:
             message, retryable = FAILURES["worker_lost"]
             await self._log.lose(candidate, "worker_lost", message, retryable=retryable)
             return
@@ -169,7 +171,7 @@ class Worker:
             self._forget(turn)
 
     def _forget(self, turn: HeldTurn) -> None:
-        if self._stopping:
+        if self._leaving:
             return  # what stops now is handed back
         if self._free() <= 0:
             self._wanted.set()  # others may be waiting for the place

@@ -226,13 +226,13 @@ returning attempt;
 
 -- name: end_by_anyone
 -- CANCEL, or the end of a turn that nobody can go on with, after lock_turn. The content is the tokens after the last
--- reset. With %(attempt)s only while that attempt's lease is still run out, or %(held)s by that attempt itself. No row:
--- the turn had ended, or is another's: read it.
+-- reset. With %(attempt)s only while nobody has a lease on that attempt, or %(held)s by that attempt itself. No row: the
+-- turn had ended, or is another's: read it.
 with c as (
   update turns set status = %(status)s, attempt = attempt + 1, worker = null, lease_until = null, ended_at = now(),
          last_seq = 1 + (select max(seq) from events where session_id = %(session_id)s)
    where session_id = %(session_id)s and turn_id = %(turn_id)s and status in ('queued', 'running')
-     and (%(attempt)s::int is null or (attempt = %(attempt)s::int and (%(held)s or lease_until < now())))
+     and (%(attempt)s::int is null or (attempt = %(attempt)s::int and (%(held)s or lease_until is null or lease_until < now())))
   returning session_id, turn_id, attempt, first_seq, last_seq),
 ins as (
   insert into events (session_id, seq, turn_id, attempt, type, data)

@@ -334,7 +334,7 @@ class Conversations(RuleBasedStateMachine):
         if not turns:
             return False
         seen = turns[-1]
-        free = self._free(seen.turn_id) and seen.status == "running"
+        free = self._free(seen.turn_id)
         candidate = Candidate(self._session(who), UUID(seen.turn_id), seen.attempt - how % 2)
         try:
             ended = await self.log.lose(candidate, "worker_lost", "Nobody answers.", retryable=True)
