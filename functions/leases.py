@@ -13,6 +13,7 @@ from psycopg import AsyncConnection
 
 from graph.eventlog.errors import LogError
 from graph.eventlog.log import Candidate, Log, renew
+from graph.eventlog.outage import Outage
 from graph.eventlog.writer import HeldTurn
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Leases:
         self._held: dict[UUID, Lease] = {}
         self._given_up: list[Lease] = []
         self._notified = False
+        self._outage = Outage(logger, "no lease is renewed")
         self._renewing: set[asyncio.Task[bool]] = set()
         self._renew_now = asyncio.Event()
         self._asking_since: float | None = None  # when the first renewal that has had no answer was asked for
@@ -177,11 +179,12 @@ class Leases:
             async with self._connected() as connection:
                 kept = await renew(connection, keys, self.seconds)
         except (LogError, psycopg.Error) as error:
-            logger.warning("cannot renew leases: %s", type(error).__name__)
+            self._outage.failed(error)
             return False
         except Exception:
             logger.exception("renewing leases failed")  # who renews no more would seem well
             return False
+        self._outage.over()
         for position, lease in enumerate(held):
             if lease.task.done():
                 continue

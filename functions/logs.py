@@ -17,6 +17,7 @@ import orjson
 from functions.settings import Settings
 
 CHATTY = ("uvicorn", "httpx", "httpcore")
+REPETITIVE = "psycopg.pool"  # each attempt to reach a database that is away
 CAUSES_MAX = 5
 OURS = ("functions", "graph")
 ABOUT = ("session_id", "turn_id", "attempt")
@@ -92,3 +93,4 @@ def to_stderr(settings: Settings) -> None:
         logging.getLogger(name).setLevel(level)
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, level))
+    logging.getLogger(REPETITIVE).setLevel(logging.ERROR)

@@ -19,6 +19,7 @@ from graph.builder import build_graph, open_parts
 from graph.deadlines import Deadlines
 from graph.eventlog.errors import LogError
 from graph.eventlog.log import Candidate, Claim, Log
+from graph.eventlog.outage import Outage
 from graph.eventlog.saver import EventLogSaver
 from graph.eventlog.writer import HeldTurn, Writer
 from graph.failures import FAILURES
@@ -43,6 +44,7 @@ class Worker:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.leases = Leases(log, connect, lease_seconds)
         self._places = asyncio.Semaphore(CLAIMS_AT_ONCE)
+        self._outage = Outage(logger, "no turn is claimed")
         self._claiming: set[asyncio.Task[None]] = set()
         self._wanted = asyncio.Event()
         self._stopping = self._leaving = False
@@ -119,13 +121,14 @@ class Worker:
                 try:
                     await self._look()
                 except (LogError, psycopg.Error) as error:
-                    logger.warning("cannot look for turns: %s", type(error).__name__)
+                    self._outage.failed(error)
                 except Exception:
                     logger.exception("looking for turns failed")  # a worker that looks no more would seem well
 
     async def _look(self) -> None:
         await self.leases.hand_back_given_up()
         found = await self._log.candidates(self._free())
+        self._outage.over()
         if claims := [self._claim(candidate) for candidate in found if not self.leases.still(candidate)]:
             await asyncio.wait(claims)
 
@@ -142,7 +145,7 @@ class Worker:
                 if not self._stopping:
                     await self._try(candidate)
         except (LogError, psycopg.Error) as error:
-            logger.warning("cannot claim a turn: %s", type(error).__name__)
+            self._outage.failed(error)
 
     async def _try(self, candidate: Candidate) -> None:
         asked = asyncio.get_running_loop().time()

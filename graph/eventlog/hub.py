@@ -16,6 +16,7 @@ from uuid import UUID
 from graph import measures
 from graph.eventlog.errors import LogError
 from graph.eventlog.events import ENDS, Event
+from graph.eventlog.outage import Outage
 
 logger = logging.getLogger(__name__)
 RING_MAX_FRAMES = 256
@@ -144,6 +145,7 @@ class Hub:
         self._hinted: set[UUID] = set()
         self._wanted = asyncio.Event()
         self.draining = False
+        self._outage = Outage(logger, "readers wait")
         self.polls = 0
 
     @property
@@ -256,13 +258,11 @@ class Hub:
             try:
                 if due:
                     await self._fetch(due)
-            except Exception as error:  # whatever it is: without this task nobody here hears anything any more
-                logger.warning(
-                    "tail read failed, again in %.2f s: %s",
-                    FAILED_READ_PAUSE_SECONDS,
-                    type(error).__name__,
-                    exc_info=None if isinstance(error, LogError) else error,
-                )
+            except LogError as error:
+                self._outage.failed(error)
+                await asyncio.sleep(FAILED_READ_PAUSE_SECONDS)
+            except Exception:  # whatever it is: without this task nobody here hears anything any more
+                logger.exception("tail read failed, again in %.2f s", FAILED_READ_PAUSE_SECONDS)
                 await asyncio.sleep(FAILED_READ_PAUSE_SECONDS)
                 self.hint(due)
 
@@ -294,6 +294,7 @@ class Hub:
         self.polls += 1
         measures.POLLS.inc()
         events = await self._read({s: watch.head or 0 for s, watch in due.items()}, PAGE_EVENTS)
+        self._outage.over()
         counts: dict[UUID, int] = {}
         for event in events:
             counts[event.session_id] = counts.get(event.session_id, 0) + 1

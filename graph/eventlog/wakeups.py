@@ -15,6 +15,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from graph import measures
+from graph.eventlog.outage import Outage
 from graph.eventlog.queries import query
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Wakeups:
         self._grown: set[UUID] = set()
         self._queued: set[UUID] = set()
         self._wanted = asyncio.Event()
+        self._outage = Outage(logger, "no wake-ups, readers poll")
         self.works = False
         self.sent = 0
 
@@ -69,12 +71,13 @@ class Wakeups:
                 async with await self._connect() as connection:
                     if await self._arrive(connection):
                         await connection.execute("listen pulseline")
+                        self._outage.over()
                         self._tell(True)
                         async for notification in connection.notifies():
                             self._hear(notification.payload)
                 await asyncio.sleep(TEST_AGAIN_SECONDS)
             except psycopg.Error as error:
-                logger.warning("not listening, tails poll meanwhile: %s", type(error).__name__)
+                self._outage.failed(error)
                 self._tell(False)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
@@ -123,10 +126,11 @@ class Wakeups:
                     if connection is None or connection.closed:
                         connection = await self._connect()
                     await connection.execute(query("notify"), {"payloads": payloads})
+                    self._outage.over()
                     self.sent += len(payloads)
                     measures.NOTIFIES_SENT.inc(len(payloads))
                 except psycopg.Error as error:
-                    logger.warning("wake-ups lost, readers elsewhere poll: %s", type(error).__name__)
+                    self._outage.failed(error)
                     await asyncio.sleep(RECONNECT_SECONDS)
                 await asyncio.sleep(COALESCE_SECONDS)
         finally:

@@ -21,6 +21,7 @@ from psycopg import AsyncConnection
 from graph import measures
 from graph.eventlog.errors import Fenced, LogError
 from graph.eventlog.events import ENDS, Event, NewEvent, encode_data, timestamp
+from graph.eventlog.outage import Outage
 from graph.eventlog.queries import query
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class Writer:
         self._wanted = asyncio.Event()
         self._awaited = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._outage = Outage(logger, "appends wait")
         self.commits = 0
 
     async def __aenter__(self) -> "Writer":
@@ -351,10 +353,11 @@ class Writer:
                 self._connection = await self._connect()
             except psycopg.OperationalError as error:
                 pause = _pause_seconds(attempt)
-                logger.warning("no connection to append with, again in %.2f s: %s", pause, type(error).__name__)
+                self._outage.failed(error)
                 await asyncio.sleep(pause)
                 attempt += 1
         assert self._connection is not None
+        self._outage.over()
         return self._connection
 
     def _settle(self, parts: list[_Part]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -13,6 +14,7 @@ from tests.faults.fleet import Fleet, fleet
 from tests.faults.relay import relaying
 from tests.support.client import Person
 from tests.support.crowd import Resumed, frames_of_table, read_to_the_end
+from tests.support.server import serving
 from tests.support.workshop import code_of, workshop
 
 SEARCHING = """
@@ -20,6 +22,7 @@ select 1 from pg_stat_activity
  where datname = current_database() and wait_event_type = 'Lock' and query like '%passages%'
 """
 MODEL = "scripted?tokens=200&delay_ms=15"
+OUTAGE_SECONDS, OUTAGE_MAX_LINES = 10, 10
 TURNS, READERS_A_TURN = 6, 4
 SEEN_BEFORE = 30  # events of the last turn, when the fault comes
 
@@ -95,7 +98,7 @@ async def test_connections_break_and_listeners_are_killed_in_mid_stream(
         assert await asyncio.to_thread(_kill_listeners, running.url) == 2
         say(f"LISTEN killed: {await deaf.exact()}")
         for replica in running.replicas:
-            assert "not listening, tails poll meanwhile" in replica.output
+            assert "no wake-ups, readers poll" in replica.output
 
 
 def _kill_listeners(url: str) -> int:
@@ -104,6 +107,28 @@ def _kill_listeners(url: str) -> int:
             "select pg_terminate_backend(pid) from pg_stat_activity where query = 'listen pulseline'"
         )
         return len(killed.fetchall())
+
+
+async def test_an_outage_is_said_in_a_few_lines_and_its_end_too(
+    database_url: str, tmp_path: Path, person: Person
+) -> None:
+    host = database_url.split("@")[1].split("/")[0]
+    async with relaying(host) as relay:
+        behind = database_url.replace(host, relay.address)
+        with ExitStack() as stack:  # it starts through the relay, which this loop runs
+            model = "scripted?tokens=500&delay_ms=20"
+            server = await asyncio.to_thread(stack.enter_context, serving(behind, tmp_path, model))
+            started = await person.start(server.url)
+            async with person.watch(server.url, started["session_id"], after=0) as watching:
+                await watching.until("token", count=3)
+                before = len(server.output.splitlines())
+                relay.close()
+                await asyncio.sleep(OUTAGE_SECONDS)
+                during = server.output.splitlines()[before:]
+                await relay.restore()
+                await watching.rest()
+            assert 0 < len(during) <= OUTAGE_MAX_LINES, during
+            assert "database back after" in server.output
 
 
 @pytest.mark.parametrize("away_seconds", [0, 1])

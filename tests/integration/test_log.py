@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 
 from graph.eventlog.errors import Fenced, NotTheLastTurn, SessionBusy, SessionNotFound, TurnNotFound
 from graph.eventlog.events import ENDS, Event
-from graph.eventlog.log import Candidate
+from graph.eventlog.log import Candidate, renew
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.snapshot import fold
 from graph.eventlog.writer import HeldTurn, Statement, Writer
@@ -208,8 +208,9 @@ async def test_law_3_a_renewal_of_a_stale_attempt_renews_nothing(log: Sessions) 
     stale = await holding(log, lease_seconds=0)
     taken = await held(log, Candidate(stale.session_id, stale.turn_id, attempt=stale.attempt))
     keys = [(turn.session_id, turn.turn_id, turn.attempt) for turn in (stale, taken)]
-    assert await log.renew(keys[:1], 60) == set()
-    assert await log.renew(keys, 60) == {1}
+    async with log.pool.connection() as connection:
+        assert await renew(connection, keys[:1], 60) == set()
+        assert await renew(connection, keys, 60) == {1}
 
 
 async def test_a_turn_s_end_and_its_last_checkpoint_commit_together(database_url: str, log: Sessions) -> None:
