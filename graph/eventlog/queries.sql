@@ -384,24 +384,6 @@ select t.session_id, t.turn_id, %(value)s, %(comment)s
 on conflict (session_id, turn_id) do update set value = excluded.value, comment = excluded.comment, updated_at = now()
 returning turn_id;
 
-<<<<<<< HEAD
-=======
--- name: usage
--- What an owner asks for, before one more turn: has this request its turn already, how many turns have not ended, and,
--- if the owner began so many in the window, after how many seconds one of those has left it. limit 0: not asked.
-select exists (select 1 from turns t where t.session_id = %(session_id)s and t.request_id = %(request_id)s) as known,
-       (select count(*) from sessions s
-         cross join lateral (
-           select from turns t where t.session_id = s.session_id and t.status in ('queued', 'running') limit 1) a
-         where s.owner = %(owner)s and s.deleted_at is null) as active,
-       (select extract(epoch from t.created_at - now())::float8 + %(window_seconds)s
-          from sessions s join turns t on t.session_id = s.session_id
-         where %(limit)s > 0 and s.owner = %(owner)s and s.deleted_at is null
-           and s.updated_at > now() - make_interval(secs => %(window_seconds)s)
-           and t.created_at > now() - make_interval(secs => %(window_seconds)s)
-         order by t.created_at desc limit 1 offset greatest(%(limit)s - 1, 0)) as seconds;
-
->>>>>>> 2565085 (Find expired sessions, an owner's running turns and a page of sessions without reading all of them)
 -- name: notify
 select pg_notify('pulseline', p) from unnest(%(payloads)s::text[]) as p;
 

@@ -150,7 +150,6 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str
         Hot("snapshot", {"session_id": ended[0]}, 2 * TURNS_A_SESSION, 1000, 3000, "of 500 events"),
         Hot("snapshot", one, STREAMED, 150, 400, "of a running turn"),
         Hot("sessions", {"owner": owner, "query": "", "before": None, "before_id": None, "limit": 20}, 20, 200, 200),
-        Hot("usage", {**asked, "window_seconds": 60, "limit": 10}, 1, 2500, 2500),
         Hot("expired_sessions", {"age_seconds": 3600, "limit": 100}, 100, 1000, 2000),
         Hot("prunable", {"age_seconds": 3600, "limit": 100}, 100, 200, 500),
         Hot("prune", over, 0, 500, 500, "of 98 tokens"),
