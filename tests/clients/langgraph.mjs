@@ -6,6 +6,7 @@ const { Client } = await import('@langchain/langgraph-sdk')
 const client = new Client({ apiUrl, defaultHeaders: { cookie } })
 const human = (content) => ({ messages: [{ type: 'human', content }] })
 let hook
+let remount
 
 async function stream({ thread, text, modes }) {
   const threadId = thread ?? (await client.threads.create()).thread_id
@@ -16,25 +17,43 @@ async function stream({ thread, text, modes }) {
   say({ ended: true })
 }
 
-async function use() {
-  const { createElement, useEffect } = await import('react')
+async function use({ history }) {
+  const { createElement, useEffect, useState } = await import('react')
   const { createRoot } = await import('react-dom/client')
   const { useStream } = await import('@langchain/langgraph-sdk/react')
+  let known = null // what a page has in its address
   function Chat() {
-    hook = useStream({ client, assistantId: 'agent', messagesKey: 'messages', fetchStateHistory: false })
+    const [threadId, setThreadId] = useState(known)
+    const onThreadId = (id) => setThreadId((known = id))
+    const kept = { fetchStateHistory: history, reconnectOnMount: history, threadId, onThreadId }
+    hook = useStream({ client, assistantId: 'agent', messagesKey: 'messages', ...kept })
     useEffect(() => {
       const messages = hook.messages.map(({ id, type, content }) => ({ id, type, content }))
       say({ loading: hook.isLoading, messages, error: hook.error ? String(hook.error) : null })
     })
     return null
   }
-  createRoot(document.body).render(createElement(Chat))
+  let root
+  remount = () => {
+    root?.unmount()
+    root = createRoot(document.body)
+    root.render(createElement(Chat))
+  }
+  remount()
 }
 
 await obey({
   stream,
   use,
   submit: ({ text }) => hook.submit(human(text)),
+  reload: () => {
+    remount()
+    say({ reloaded: true })
+  },
+  regenerate: () => {
+    const { firstSeenState } = hook.getMessagesMetadata(hook.messages.at(-1))
+    return hook.submit(undefined, { checkpoint: firstSeenState.parent_checkpoint })
+  },
   stop: () => hook.stop(),
   cancel: async ({ thread, run }) => {
     await client.runs.cancel(thread, run, true)

@@ -60,7 +60,7 @@ async def test_cancel_keeps_the_partial_answer(replicas: tuple[Server, Server]) 
 async def test_use_stream_writes_the_answer_and_goes_on_in_the_same_thread(replicas: tuple[Server, Server]) -> None:
     one, _ = replicas
     async with talking("langgraph.mjs", one.url, cookie_of(one.url)) as talk:
-        talk.tell("use")
+        talk.tell("use", history=False)
         await talk.until(lambda said: said.get("loading") is False)
         for turns in (1, 2):
             talk.tell("submit", text=QUESTION)
@@ -70,3 +70,30 @@ async def test_use_stream_writes_the_answer_and_goes_on_in_the_same_thread(repli
             assert end["error"] is None
         lengths = [len(said["messages"][-1]["content"]) for said in talk.heard if said.get("messages")]
         assert any(0 < length < len(ANSWER) and length != len(QUESTION) for length in lengths), "it came piece by piece"
+
+
+async def test_use_stream_shows_the_answer_grow_after_a_reload_and_writes_it_again(
+    replicas: tuple[Server, Server],
+) -> None:
+    one, _ = replicas
+
+    def text(said: Said) -> str:
+        return str(said["messages"][-1]["content"]) if len(said.get("messages", [])) == 2 else ""
+
+    async with talking("langgraph.mjs", one.url, cookie_of(one.url)) as talk:
+        talk.tell("use", history=True)
+        await talk.until(lambda said: said.get("loading") is False)
+        talk.tell("submit", text=QUESTION)
+        await talk.until(lambda said: "w5 " in text(said))
+        talk.tell("reload")
+        await talk.until(lambda said: "reloaded" in said)
+        talk.heard.clear()
+        end = await talk.until(lambda said: not said["loading"] and text(said) == ANSWER)
+        assert any(0 < len(text(said)) < len(ANSWER) for said in talk.heard if said["loading"]), "word by word"
+        talk.tell("regenerate")
+        first = end["messages"][-1]["id"]
+        again = await talk.until(
+            lambda said: not said["loading"] and text(said) == ANSWER and said["messages"][-1]["id"] != first
+        )
+        assert [message["type"] for message in again["messages"]] == ["human", "ai"]
+        assert again["error"] is None
