@@ -121,7 +121,14 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str
     waits = {"session_id": queued[0], "turn_id": queued[1], "attempt": 1}
     began = {"session_id": fresh[0], "turn_id": fresh[1]}
     over = {"session_id": ended[0], "turn_id": ended[1]}
-    asked = {"owner": owner, "session_id": ended[0], "turn_id": UUID(int=1), "request_id": "new", "replaces": None}
+    asked = {
+        "owner": owner,
+        "session_id": ended[0],
+        "turn_id": UUID(int=1),
+        "request_id": "new",
+        "replaces": None,
+        "owner_hash": None,
+    }
     takes = {"worker": "w", "lease_seconds": 6, "reason": "worker_lost"}
     leases = {"sessions": sessions, "turns": [turn_id for _, turn_id in running], "attempts": attempts}
     end = {"status": "cancelled", "data": "{}", "attempt": None, "held": False}
