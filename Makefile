@@ -50,6 +50,9 @@ load: $(DEV) $(PAGE) ## Put people on two replicas and compare with loadtests/sl
 compare: $(DEV) $(PAGE) ## Measure what durability costs beside streaming that keeps nothing
 	@$(BIN)/python -m loadtests.compare $(COMPARE)
 
+targets: $(DEV) ## Put what bench, load and growth have found beside the original plan's targets
+	@$(BIN)/python -m loadtests.targets
+
 eval: $(DEV) ## Measure retrieval, abstention and the safety gate, with MedQuAD when ../shared has it
 	@$(BIN)/python -m tests.evaluation
 
@@ -74,7 +77,7 @@ sbom: $(DEV) ## Write bills of materials (CycloneDX) of the Python and npm packa
 clean: ## Remove what was made; the conversations in .pulseline stay
 	rm -rf .venv .cache frontend/node_modules tests/clients/node_modules frontend/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: audit sbom help env run test check bench load compare eval faults page prove clean
+.PHONY: audit sbom help env run test check bench load compare targets eval faults page prove clean
 
 # An environment does not survive that its folder is moved or its Python removed.
 MADE := .venv/.made-here

@@ -40,16 +40,16 @@ def open_model(name: str, pace_ms: int | None = None) -> Opened:
         pace = options(name, query, EXTRACTIVE)["pace_ms"]
         return Opened(Extractive(pace_ms=pace if "pace_ms" in query or pace_ms is None else pace_ms), kind, False)
     if kind == "scripted":
-        script = options(name, query, SCRIPTED)
-        model = Scripted(pace_ms=script["delay_ms"], tokens=script["tokens"], stamp=bool(script["stamp"]))
+        said = options(name, query, SCRIPTED)
+        model = Scripted(pace_ms=said["delay_ms"], tokens=said["tokens"], stamp=bool(said["stamp"]))
         return Opened(model, kind)
     return Opened(Cited(inner=_provider(name)), name, router=_provider(name, temperature=0))
 
 
-def scripted_stage_ms(name: str) -> int | None:
-    """How long each stage of a scripted model takes; None for every other model."""
+def script(name: str) -> dict[str, int] | None:
+    """The options of a scripted model; None for every other model."""
     kind, _, query = name.partition("?")
-    return options(name, query, SCRIPTED)["stage_ms"] if kind == "scripted" else None
+    return options(name, query, SCRIPTED) if kind == "scripted" else None
 
 
 def options(name: str, query: str, defaults: dict[str, int]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """What the graph is made of. `open_parts` builds it from settings; tests put in their own."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from psycopg_pool import AsyncConnectionPool
 
-from graph.models import open_model, scripted_stage_ms
+from graph.models import open_model, script
 from graph.offline_models import Reciter
 from graph.red_flags import INTERNATIONAL, regions
 from graph.retrieval.embed import open_embedder
@@ -61,9 +62,10 @@ def open_parts(
     service = None if reranker == "maxsim" else RerankService(reranker, reranker_key)
     rerank = Reranker(pool, embedder, service=service)
     reciter = Reciter(pace_ms=getattr(opened.model, "pace_ms", 0))
-    stage_ms = scripted_stage_ms(model)
-    if stage_ms is not None:
-        return Parts(opened.model, opened.name, *_scripted(stage_ms), reciter=reciter, region=region)
+    scripted = script(model)
+    if scripted is not None:
+        stages = _scripted(scripted["stage_ms"], stamp=bool(scripted["stamp"]))
+        return Parts(opened.model, opened.name, *stages, reciter=reciter, region=region)
     return Parts(
         opened.model,
         opened.name,
@@ -79,7 +81,7 @@ def open_parts(
 
 
 def _scripted(
-    stage_ms: int,
+    stage_ms: int, *, stamp: bool
 ) -> tuple[Callable[[str], Awaitable[Found]], Callable[[str, list[dict[str, Any]]], Awaitable[Ranked]]]:
     passages: list[dict[str, Any]] = [
         {"id": f"scripted-{n}", "title": f"Scripted passage {n}", "url": "", "score": 1 / n, "text": "Words. " * 20}
@@ -92,6 +94,8 @@ def _scripted(
 
     async def rerank(question: str, found: list[dict[str, Any]]) -> Ranked:
         await asyncio.sleep(stage_ms / 1000)
+        if stamp:  # as its tokens: the moment that the stage ended, for whoever measures how late that is shown
+            found = [{**one, "text": f"ended:{time.time_ns() // 1000} {one['text']}"} for one in found]
         return Ranked(found, [], None)
 
     return search, rerank

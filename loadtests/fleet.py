@@ -1,25 +1,49 @@
 """Replicas as real processes on one Postgres, and a balancer before them: each connection goes to the next replica."""
 
+import asyncio
 import os
 import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import psutil
 
 from functions.embedded_postgres import EmbeddedPostgres
+from loadtests.histogram import Histogram
 from tests.faults.relay import Relay, _Side
 
 GREETING = re.compile(r"answers at http")
 START_SECONDS = 60.0
+PROBE_SECONDS = 0.02
 
 
 class Balancer(Relay):
+    """It carries every byte of a run: while `watched`, how late it is itself is known."""
+
+    def __init__(self, *reaches: str) -> None:
+        super().__init__(*reaches)
+        self.lag_ms = Histogram()
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._measure_lag())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _measure_lag(self) -> None:
+        while True:
+            due = time.perf_counter() + PROBE_SECONDS
+            await asyncio.sleep(PROBE_SECONDS)
+            self.lag_ms.add(1000 * (time.perf_counter() - due))
+
     def reach(self, side: _Side) -> None:
         self.reaches = [*self.reaches[1:], self.reaches[0]]
         super().reach(side)
@@ -31,7 +55,7 @@ class Served:
     def __init__(self, name: str, folder: Path, command: Sequence[str], environment: dict[str, str]) -> None:
         self.name = name
         self._log = folder / f"{name}.log"
-        self._port = _free_port()
+        self._port = free_port()
         self._command = [sys.executable, *command, "--port", str(self._port)]
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("PULSELINE_")} | environment
         self.process: subprocess.Popen[bytes]
@@ -122,7 +146,7 @@ def resident_kb(process: psutil.Process) -> float:
         return 0.0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
         return port

@@ -8,6 +8,8 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,12 @@ from loadtests import limits, report
 from loadtests.compare.client import Seen
 from loadtests.compare.contestants import (
     DURABLE,
-    PACED_RAMP_SECONDS,
-    RAMP_SECONDS,
-    SPREAD_SECONDS,
+    LOADS,
     Contestant,
     contestants,
 )
 from loadtests.plot import Axis, Point, lines
 
-OUT = Path(".cache/load")
 PARTS = ("turns", "watchers", "rows")
 TURNS = (1, 10, 25, 50, 100, 150, 200, 300, 400, 600)
 WATCHERS = (1, 10, 100, 300)
@@ -37,10 +36,19 @@ ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
 ROWS_TURNS = 50
 ROWS_A_SESSION, ROWS_A_TURN = 1_000, 200
 WINDOW_SECONDS = 5.0
+PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 
-# Finished answers, as old sessions leave them before they are pruned.
+# Finished answers, as old sessions leave them before they are pruned: their events, turns and sessions.
 FILL = """
-with new as (
+with made as (
+  insert into sessions (session_id, owner, title)
+  select md5('session ' || s)::uuid, 'owner ' || s %% 1000, 'What helps?' from generate_series(%(first)s, %(last)s) s),
+answered as (
+  insert into turns (session_id, turn_id, request_id, status, attempt, first_seq, last_seq, ended_at)
+  select md5('session ' || s)::uuid, md5('turn ' || s || ' ' || t)::uuid, 'request ' || t, 'done', 1,
+         1 + t * %(turn)s, (1 + t) * %(turn)s, now() - interval '1 day'
+    from generate_series(%(first)s, %(last)s) s, generate_series(0, %(rows)s / %(turn)s - 1) t),
+new as (
   select md5('session ' || s)::uuid as session_id, s, n from generate_series(%(first)s, %(last)s) s,
          generate_series(1, %(rows)s) n)
 insert into events (session_id, seq, turn_id, attempt, type, data)
@@ -53,18 +61,23 @@ select session_id, n, md5('turn ' || s || ' ' || (n - 1) / %(turn)s)::uuid, 1,
 Figures = dict[str, list[dict[str, float]]]
 
 
+@asynccontextmanager
+async def _durable(mode: str) -> AsyncIterator[Contestant]:
+    with contestants(mode, (DURABLE,)) as every:
+        await every[DURABLE].warm_up()
+        with every[DURABLE].awake():
+            yield every[DURABLE]
+
+
 async def by_turns(console: Console) -> list[dict[str, float]]:
     """Paced answers, starts spread evenly; ends two sizes after the knee."""
     found: list[dict[str, float]] = []
     wanted = limits.load()["steady_chat"]
     over = 0
-    with contestants("paced") as every:
-        durable = every[DURABLE]
-        await durable.way.introduce("/sessions")
-        await durable.measure(10, 1, 1, 1)
+    async with _durable("paced") as durable:
         for turns in TURNS:
-            one = await durable.measure(turns, PACED_RAMP_SECONDS, WINDOW_SECONDS, SPREAD_SECONDS)
-            row = {"turns": turns, **vars(one), "load_average": _load()}
+            one = await durable.measure(turns, LOADS["paced"])
+            row = {"turns": turns, **vars(one)}
             kept = one.first_token_p95 <= wanted["first_token_ms"]["p95"]
             kept = kept and one.lag_p99 <= wanted["token_lag_ms"]["p99"]
             found.append({**row, "kept": float(kept)})
@@ -88,9 +101,7 @@ def knee(found: list[dict[str, float]]) -> float:
 async def by_watchers(console: Console) -> list[dict[str, float]]:
     """Paced answers, each read by many. A token counts once for each reader."""
     found: list[dict[str, float]] = []
-    with contestants("paced") as every:
-        durable = every[DURABLE]
-        await durable.way.introduce("/sessions")
+    async with _durable("paced") as durable:
         for watchers in WATCHERS:
             found.append({"watchers": watchers, **await _watched(durable, watchers), "load_average": _load()})
             console.print(f"{watchers} watchers: {found[-1]['cpu']:.1f} µs for a token and a reader")
@@ -99,6 +110,7 @@ async def by_watchers(console: Console) -> list[dict[str, float]]:
 
 async def _watched(durable: Contestant, watchers: int) -> dict[str, float]:
     seen, going = Seen(WATCHED_TURNS * watchers), True
+    seen.watched = False
     watching = [asyncio.create_task(durable.way.watch_on(seen, watchers, lambda: going)) for _ in range(WATCHED_TURNS)]
     await seen.begun.wait()
     await asyncio.sleep(1)
@@ -106,7 +118,7 @@ async def _watched(durable: Contestant, watchers: int) -> dict[str, float]:
     tokens, (cpu, database), began = seen.tokens, durable.used(), time.perf_counter()
     await asyncio.sleep(WINDOW_SECONDS)
     took, (cpu_after, database_after), tokens = time.perf_counter() - began, durable.used(), seen.tokens - tokens
-    going = False
+    seen.watched = going = False
     await asyncio.gather(*watching)
     return {
         "tokens_a_second": tokens / took,
@@ -120,17 +132,14 @@ async def _watched(durable: Contestant, watchers: int) -> dict[str, float]:
 async def by_rows(console: Console, most: int) -> list[dict[str, float]]:
     """Answers as fast as they go, on a log that has so many rows already."""
     found: list[dict[str, float]] = []
-    with contestants("saturated") as every:
-        durable = every[DURABLE]
-        await durable.way.introduce("/sessions")
-        await durable.measure(10, 1, 1)
+    async with _durable("saturated") as durable:
         had = 0
         for rows in (rows for rows in ROWS if rows <= most):
             filled = time.perf_counter()
             size = await asyncio.to_thread(_fill, durable.database_url, had, rows)
             filled, had = time.perf_counter() - filled, rows
-            one = await durable.measure(ROWS_TURNS, RAMP_SECONDS, WINDOW_SECONDS)
-            row = {"rows": rows, "bytes_a_row": size / rows, **vars(one), "load_average": _load()}
+            one = await durable.measure(ROWS_TURNS, LOADS["saturated"])
+            row = {"rows": rows, "bytes_a_row": size / rows, **vars(one)}
             found.append(row)
             console.print(f"{rows:,} rows (filled in {filled:.0f} s): {one.tokens_a_second:,.0f} tokens/s")
     return found
@@ -141,7 +150,7 @@ def _fill(url: str, had: int, rows: int) -> int:
     with psycopg.connect(url, autocommit=True) as connection:
         first, last = had // ROWS_A_SESSION + 1, rows // ROWS_A_SESSION
         connection.execute(FILL, {"first": first, "last": last, "rows": ROWS_A_SESSION, "turn": ROWS_A_TURN})
-        connection.execute("vacuum analyze events")
+        connection.execute("vacuum analyze events, turns, sessions")
         connection.execute("checkpoint") if _may_checkpoint(connection) else None
         row = connection.execute("select pg_total_relation_size('events')").fetchone()
         assert row is not None
@@ -178,7 +187,7 @@ def show(part: str, found: list[dict[str, float]], console: Console) -> None:
     head, rows = head_and_rows(part, found)
     table = Table(*head)
     for row in rows:
-        table.add_row(*(f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.3g}" for value in row))
+        table.add_row(*map(_cell, row))
     console.print(table)
 
 
@@ -194,6 +203,26 @@ def section(part: str, found: list[dict[str, float]]) -> str:
         lines("Times", Axis(part, log=True), Axis("ms", log=True), of("first_token_p95", "lag_p50", "lag_p99")),
     )
     return f"<h2>By {part}</h2>{report.table(head, [(row, False) for row in rows])}{drawn}"
+
+
+def write_docs(found: Figures, machine: dict[str, Any]) -> None:
+    """Each part's table takes the place of its last one in the page, with where and when it was measured."""
+    page = PAGE.read_text()
+    for part, rows in found.items():
+        head, cells = head_and_rows(part, rows)
+        lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        lines += [f"| {' | '.join(_cell(value) for value in row)} |" for row in cells]
+        said = f"Measured {machine['measured_at'][:10]} at {machine['commit']} on {machine['cores']} cores"
+        said += f"; {machine['knee']:.0f} turns at once kept the limits." if part == "turns" else "."
+        before, _, rest = page.partition(f"<!-- {part} -->\n")
+        _, end, after = rest.partition(f"<!-- end of {part} -->\n")
+        assert end, f"{PAGE} has no place for {part}"
+        page = f"{before}<!-- {part} -->\n{said}\n\n{chr(10).join(lines)}\n{end}{after}"
+    PAGE.write_text(page)
+
+
+def _cell(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
 async def measure(options: argparse.Namespace, console: Console) -> Figures:
@@ -213,7 +242,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.growth", description=__doc__)
     parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--rows", type=int, default=ROWS[-1], help="fill the log up to so many")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--docs", action="store_true", help="put the tables into docs/scale.md")
+    parser.add_argument("--out", type=Path, default=report.OUT)
     options = parser.parse_args()
     console = Console(width=140, highlight=False)
     machine = report.machine()
@@ -221,8 +251,12 @@ def main() -> int:
     body = [report.facts(machine), *(section(part, rows) for part, rows in found.items())]
     if "turns" in found:
         machine["knee"] = knee(found["turns"])
+        metrics = {"knee": {"value": machine["knee"]}}
+        machine["runs"] = [{"scenario": "growth", "users": int(machine["knee"]), "metrics": metrics}]
         console.print(f"the knee: {machine['knee']:.0f} turns at once kept the limits of slo.toml")
         body.insert(1, f"<p>The knee: {machine['knee']:.0f} turns at once kept the limits.</p>")
+    if options.docs:
+        write_docs(found, machine)
     console.print(report.write(options.out, "growth", "What grows with what", body, machine | found))
     return 0
 

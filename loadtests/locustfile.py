@@ -21,12 +21,14 @@ from loadtests.scenarios.errors import Errors
 from loadtests.scenarios.idle_tabs import IdleTabs
 from loadtests.scenarios.mixed import Mixed
 from loadtests.scenarios.replica_kill import ReplicaKill
-from loadtests.scenarios.resume_storm import OtherReplica, ResumeStorm
-from loadtests.scenarios.slow_client import SlowClient
-from loadtests.scenarios.steady_chat import Burst, SteadyChat
+from loadtests.scenarios.resume_storm import OtherReplica, ResumeCrowd, ResumeStorm
+from loadtests.scenarios.slow_client import Beside, SlowClient
+from loadtests.scenarios.steady_chat import Asker, Burst, SteadyChat
 from loadtests.scenarios.visitor import RESULTS
 
 __all__ = [
+    "Asker",
+    "Beside",
     "Blocking",
     "Burst",
     "CancelStorm",
@@ -36,6 +38,7 @@ __all__ = [
     "Mixed",
     "OtherReplica",
     "ReplicaKill",
+    "ResumeCrowd",
     "ResumeStorm",
     "SlowClient",
     "SteadyChat",

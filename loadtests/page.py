@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from functions.embedded_postgres import EmbeddedPostgres
+from loadtests import report
 from tests.support.browser import launch_options
 from tests.support.folder import temporary_folder
 from tests.support.server import serving
@@ -99,6 +100,7 @@ def run(console: Console) -> bool:
             tries.append(asyncio.run(_watch(server.url)))
             table.add_row(str(len(tries)), *_row(tries[-1]))
     seen = tries[-1]
+    report.keep("page", "page", {1: {"shown_ms": {"p95": seen.shown_p95}, "gap_ms": {"p99": seen.gap_p99}}})
     console.print(f"{WORDS:,} words at {1000 / PACE_MS:.0f} a second in one paragraph, headless Chromium, 1440 × 900")
     console.print(table)
     console.print(

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+OUT = Path(".cache/load")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1480px; margin: 2rem auto; padding: 0 1rem; color: #1f2937 }
 h2 { margin-top: 2.5rem; border-top: 1px solid #d1d5db; padding-top: 1rem }
@@ -62,6 +63,13 @@ def plots(*drawn: str) -> str:
 
 def facts(said: dict[str, Any]) -> str:
     return table(("", ""), [((name.replace("_", " "), value), False) for name, value in said.items()])
+
+
+def keep(name: str, scenario: str, runs: dict[int, dict[str, dict[str, float]]]) -> None:
+    """OUT/name.json, for `make targets`: metrics by number of people."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    found = [{"scenario": scenario, "users": users, "metrics": metrics} for users, metrics in runs.items()]
+    (OUT / f"{name}.json").write_text(json.dumps({**machine(), "runs": found}, indent=1))
 
 
 def write(out: Path, name: str, title: str, body: Sequence[str], data: dict[str, Any]) -> Path:

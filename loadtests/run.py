@@ -7,11 +7,13 @@ import argparse
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,20 +22,28 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import limits, load_report, targets
+from loadtests import limits, load_report, report, targets
 from loadtests.fleet import Balancer, Fleet, cpu_seconds, fleet, resident_kb
+from loadtests.histogram import Histogram
 from loadtests.limits import Limits, Row, Verdict
 from loadtests.results import Results
 from tests.support.folder import temporary_folder
 
-OUT = Path(".cache/load")
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 MODEL = "scripted?tokens=100&delay_ms=40&stage_ms=0&stamp=1"
 SAMPLE_SECONDS = 0.5
 STOP_SECONDS = 60  # a turn under way is read to its end
-WARM_UP_SECONDS = 6
-PAIR: dict[str, dict[str, str]] = {"a": {}, "b": {}}
-STRICT = {"strict": {"TURN_TIMEOUT_SECONDS": "1"}}
+WARM_UP_SECONDS = 3
+GENERATOR = "generator_"
+
+Settings = dict[str, dict[str, str]]  # of replicas, by their names
+PAIR: Settings = {"a": {}, "b": {}}
+APART: Settings = {"a": {}, "b": {"WORKER": "off"}}  # what is read at b was said at a
+STRICT: Settings = {"strict": {"TURN_TIMEOUT_SECONDS": "1"}}
+LONG: Settings = {name: {"MODEL": "scripted?tokens=5000&delay_ms=2&stage_ms=0&stamp=1"} for name in PAIR}
+LASTING: Settings = {name: {"MODEL": "scripted?tokens=60&delay_ms=250&stage_ms=0&stamp=1"} for name in PAIR}
+
+EXTRACTIVE: Settings = {name: {"MODEL": "extractive"} for name in PAIR}
 
 Fault = Callable[[Fleet, float], Coroutine[None, None, None]]
 
@@ -50,19 +60,22 @@ async def kill_one_after_the_other(replicas: Fleet, seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """`classes` are of the locustfile; `fault` is what befalls the replicas meanwhile."""
+    """`classes` are of the locustfile; `fault` is what befalls the replicas meanwhile. `warm_up` people chat before:
+    as many as needed where what grows is not to be the running turns.
+    """
 
     scenario: str
     classes: tuple[str, ...]
     users: int
     seconds: float
     fault: Fault | None = None
-    replicas: dict[str, dict[str, str]] = field(default_factory=lambda: PAIR)
+    replicas: Settings = field(default_factory=lambda: PAIR)
+    warm_up: int = 5
 
     @property
     def elsewhere(self) -> bool:
         """Whether it makes sense against replicas that are not ours."""
-        return self.fault is None and self.replicas is PAIR
+        return self.fault is None and self.replicas in (PAIR, APART)
 
 
 RUNS = (
@@ -72,12 +85,15 @@ RUNS = (
     Run("burst", ("Burst",), 10, 17),
     Run("burst", ("Burst",), 100, 25),
     Run("resume_storm", ("ResumeStorm",), 100, 20),
-    Run("other_replica", ("OtherReplica",), 60, 20),
+    Run("resume_crowd", ("ResumeCrowd",), 300, 20, None, LASTING),
+    Run("other_replica", ("OtherReplica",), 60, 20, None, APART),
     Run("replica_kill", ("ReplicaKill",), 30, 30, kill_one_after_the_other),
     Run("cancel_storm", ("CancelStorm",), 50, 15),
-    Run("slow_client", ("SteadyChat", "SteadyChat", "SlowClient"), 45, 20),
+    Run("slow_client", ("Beside", "SlowClient"), 9, 24, None, LONG, 15),
     Run("double_send", ("DoubleSend",), 40, 15),
-    Run("idle_tabs", ("IdleTabs",), 100, 25),
+    Run("idle_tabs", ("IdleTabs",), 100, 25, warm_up=150),
+    Run("extractive", ("Asker",), 10, 18, None, EXTRACTIVE),
+    Run("extractive", ("Asker",), 100, 27, None, EXTRACTIVE),
     Run("errors", ("Errors",), 10, 10, None, STRICT),
     Run("mixed", ("Mixed",), 60, 25),
 )
@@ -93,6 +109,7 @@ class Outcome:
     samples: list[tuple[float, dict[str, float]]]
     load_average: float
     began: float
+    balancer_lag_ms: Histogram
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     generator: list[Row] = field(default_factory=list)
@@ -111,10 +128,11 @@ async def locust(run: Run, host: str, replicas: list[str], options: argparse.Nam
         command += ["-s", str(STOP_SECONDS), "--loglevel", "WARNING"]
         if options.expect_workers:
             command += ["--master", "--expect-workers", str(options.expect_workers)]
+            command += ["--master-bind-port", str(options.master_port)]
         elif options.processes > 1:
             command += ["--processes", str(options.processes)]
         process = await asyncio.create_subprocess_exec(
-            *command, *dict.fromkeys(run.classes), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *command, *run.classes, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
         said, _ = await process.communicate()
         if process.returncode or not found.exists():
@@ -140,13 +158,7 @@ async def _sample(replicas: Fleet | None, samples: list[tuple[float, dict[str, f
     last: dict[str, float] = {}
     at = time.monotonic()
     while replicas is not None:
-        used = {"Postgres": cpu_seconds(replicas.postgres), "balancer": time.process_time()}
-        values = {}
-        for replica in replicas.replicas:
-            if psutil.pid_exists(replica.process.pid) and replica.process.poll() is None:
-                process = psutil.Process(replica.process.pid)
-                used[f"replica {replica.name}"] = cpu_seconds(process)
-                values[f"replica {replica.name} MB"] = resident_kb(process) / 1024
+        used, values = await asyncio.to_thread(_look, replicas)  # the balancer must not wait for it
         now = time.monotonic()
         for name, seconds in used.items():
             if name in last and seconds >= last[name]:
@@ -154,6 +166,18 @@ async def _sample(replicas: Fleet | None, samples: list[tuple[float, dict[str, f
         samples.append((time.time(), values))
         last, at = used, now
         await asyncio.sleep(SAMPLE_SECONDS)
+
+
+def _look(replicas: Fleet) -> tuple[dict[str, float], dict[str, float]]:
+    """CPU seconds so far, and memory."""
+    used, memory = {"Postgres": cpu_seconds(replicas.postgres), "balancer": time.process_time()}, {}
+    for replica in replicas.replicas:
+        with suppress(psutil.NoSuchProcess):  # killed a moment ago
+            process = psutil.Process(replica.process.pid)
+            if replica.process.poll() is None:
+                used[f"replica {replica.name}"] = sum(process.cpu_times()[:2])
+                memory[f"replica {replica.name} MB"] = resident_kb(process) / 1024
+    return used, memory
 
 
 def measured(outcome: Outcome) -> dict[str, dict[str, float]]:
@@ -165,6 +189,10 @@ def measured(outcome: Outcome) -> dict[str, dict[str, float]]:
         metrics["success_percent"] = {"value": 100 * counts["whole"] / counts["turns"]}
     if counts["watched"]:
         metrics["goodput_percent"] = {"value": 100 * counts["good"] / counts["watched"]}
+    busy = sorted(values["balancer"] for _, values in outcome.samples if "balancer" in values)
+    if busy:
+        metrics["generator_balancer_percent"] = {"p95": busy[int(0.95 * len(busy))]}
+        metrics["generator_balancer_lag_ms"] = outcome.balancer_lag_ms.summary()
     memory = [sum(v for k, v in values.items() if k.endswith(" MB")) for _, values in outcome.samples]
     if memory:
         metrics["memory_kb_a_user"] = {"value": max(0.0, 1024 * (max(memory) - memory[0]) / outcome.run.users)}
@@ -172,26 +200,27 @@ def measured(outcome: Outcome) -> dict[str, dict[str, float]]:
 
 
 async def measure(run: Run, options: argparse.Namespace, chosen: Limits, replicas: Fleet | None) -> Outcome:
-    balancer = Balancer(*(replica.address for replica in replicas.replicas)) if replicas else None
+    balancer = Balancer(*(replica.address for replica in replicas.replicas) if replicas else ())
     urls = [replica.url for replica in replicas.replicas] if replicas else options.host.split(",")[1:]
-    if balancer is not None:
+    if replicas is not None:
         await balancer.restore()
     began = time.time()
-    host = f"http://{balancer.address}" if balancer else options.host.split(",")[0]
+    host = f"http://{balancer.address}" if replicas else options.host.split(",")[0]
     try:
-        async with sampling(replicas) as samples:
+        async with sampling(replicas) as samples, balancer.watched():
             fault = asyncio.create_task(run.fault(replicas, run.seconds)) if run.fault and replicas else None
             results = await locust(run, host, urls, options)
             if fault is not None:
                 await fault
     finally:
-        if balancer is not None:
-            balancer.close()
-    outcome = Outcome(run, results, samples, os.getloadavg()[0], began)
+        balancer.close()
+    outcome = Outcome(run, results, samples, os.getloadavg()[0], began, balancer.lag_ms)
     outcome.metrics = measured(outcome)
+    ours = ("memory", f"{GENERATOR}balancer")  # what is known of processes that run here
     rows = limits.compare(chosen, run.scenario, outcome.metrics)
-    outcome.rows = [row for row in rows if replicas or not row.metric.startswith("memory")]
-    outcome.generator = limits.compare_generator(chosen, run.scenario, outcome.metrics)
+    outcome.rows = [row for row in rows if replicas or not row.metric.startswith(ours)]
+    generator = limits.compare_generator(chosen, run.scenario, outcome.metrics)
+    outcome.generator = [row for row in generator if replicas or not row.metric.startswith(ours)]
     return outcome
 
 
@@ -207,22 +236,34 @@ def chosen_runs(options: argparse.Namespace) -> list[Run]:
 
 
 async def run_all(options: argparse.Namespace, chosen: Limits, console: Console) -> list[Outcome]:
-    outcomes, opened = [], ExitStack()
-    with opened:
-        replicas: Fleet | None = None
-        kind: dict[str, dict[str, str]] | None = None
-        for run in chosen_runs(options):
-            if not options.host and run.replicas is not kind:
-                opened.close()
-                kind = run.replicas
-                named = {name: {"MODEL": options.model, **settings} for name, settings in kind.items()}
-                replicas = opened.enter_context(fleet(opened.enter_context(temporary_folder()), named))
-                if kind is PAIR and options.warm_up:
-                    await measure(Run("warm-up", ("SteadyChat",), 10, options.warm_up), options, {}, replicas)
-            console.print(f"{run.scenario}, {run.users} people, {run.seconds:g} s …")
-            outcomes.append(await measure(run, options, chosen, replicas))
-            show(outcomes[-1], console)
+    outcomes = []
+    for run in chosen_runs(options):
+        console.print(f"{run.scenario}, {run.users} people, {run.seconds:g} s …")
+        outcomes.append(await run_one(run, options, chosen))
+        show(outcomes[-1], console)
+    if not outcomes:
+        raise ScriptError("no scenario fits: one with faults or settings of its own cannot run against a HOST")
     return outcomes
+
+
+async def run_one(run: Run, options: argparse.Namespace, chosen: Limits) -> Outcome:
+    """On replicas and a database of its own: what another run left in them does not count."""
+    if options.host:
+        return await measure(run, options, chosen, None)
+    named = {name: {"MODEL": options.model, **settings} for name, settings in run.replicas.items()}
+    with temporary_folder() as folder, fleet(folder, named) as replicas:
+        if run.replicas is EXTRACTIVE:
+            await asyncio.to_thread(ingest, replicas)
+        if options.warm_up and run.replicas is not STRICT:
+            warm_up = Run("warm-up", ("SteadyChat",), run.warm_up, options.warm_up)
+            await measure(warm_up, options, {}, replicas)
+        return await measure(run, options, chosen, replicas)
+
+
+def ingest(replicas: Fleet) -> None:
+    command = [sys.executable, "-m", "functions", "ingest", "--starter"]
+    environment = {**os.environ, "DATABASE_URL": replicas.database_url}
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
 
 
 def show(outcome: Outcome, console: Console) -> None:
@@ -235,13 +276,6 @@ def show(outcome: Outcome, console: Console) -> None:
         console.print(f"  {sentence}", markup=False)
 
 
-def show_targets(outcomes: list[Outcome], console: Console) -> None:
-    table = Table(*targets.HEAD)
-    for row, missed in targets.rows(load_report.seen(outcomes)):
-        table.add_row(*map(str, row), style="red" if missed else "")
-    console.print(table)
-
-
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.run", description=__doc__)
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this one; may be given again")
@@ -250,25 +284,31 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="", help="address to load; with commas further addresses of single replicas")
     parser.add_argument("--processes", type=int, default=1, help="Locust workers on this machine")
     parser.add_argument("--expect-workers", type=int, default=0, help="Locust workers that connect from elsewhere")
+    parser.add_argument("--master-port", type=int, default=5557, help="where they connect")
     parser.add_argument("--model", default=MODEL, help="of our own replicas")
     parser.add_argument("--limits", type=Path, default=limits.SLO)
-    parser.add_argument("--warm-up", type=float, default=WARM_UP_SECONDS, help="seconds before the first scenario")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--warm-up", type=float, default=WARM_UP_SECONDS, help="seconds before each scenario")
+    parser.add_argument("--out", type=Path, default=report.OUT)
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     console = Console(width=120, highlight=False)
-    chosen = limits.load(options.limits)
     try:
-        outcomes = uvloop.run(run_all(options, chosen, console))
-    except ScriptError as error:
+        return judge(options, console)
+    except Exception as error:
+        if not isinstance(error, ScriptError):
+            traceback.print_exc()
         console.print(str(error), markup=False)
         return Verdict.SCRIPT_ERROR
+
+
+def judge(options: argparse.Namespace, console: Console) -> Verdict:
+    outcomes = uvloop.run(run_all(options, limits.load(options.limits), console))
     found = limits.verdict([r for o in outcomes for r in o.rows], [r for o in outcomes for r in o.generator])
-    show_targets(outcomes, console)
     page = load_report.write(options.out, outcomes, found, options.host or options.model)
+    targets.show(options.out, console)
     console.print(f"{found.name}: {page}")
     return found
 

@@ -15,6 +15,8 @@ STAGES = ("retrieval_start", "reranking_start", "generation_start")
 BLOCK = re.compile(rb"(?:retry: \d+\n)?(?:id: (\d+)\n)?event: (\w+)\n(?:data: ([^\n]*)\n)?\n")
 STAMPED = re.compile(r"(\d+):(\d+) ")  # the scripted model's tokens: number and microseconds since 1970
 
+ENDED = re.compile(r"ended:(\d+) ")  # its reranking, in the sources that it found
+
 
 class Frame(NamedTuple):
     """`seq` is None for a ping."""
@@ -69,7 +71,9 @@ class Reading:
         self.caught_up: float | None = None
 
     def resuming(self, now: float) -> None:
-        """The reader comes back with its cursor, now."""
+        """The reader comes back with its cursor, now; or tries again, which ends no wait that is under way."""
+        if self.resumed_at is not None and self.resumed_first is None:
+            return
         self.resumed_at, self.resumed_first, self.caught_up = now, None, None
 
     def receive(self, frame: Frame, now: float) -> None:
@@ -85,7 +89,8 @@ class Reading:
         if frame.type == "token":
             self._token(data["content"], now)
             return
-        self.stage_lags.append(1000 * (now - _stamp(data)))
+        if frame.type == "reranking_complete" and (ended := ENDED.match(data["sources"][0]["text"])):
+            self.stage_lags.append(1000 * (now - int(ended[1]) / 1e6))
         if frame.type == "reset":
             self.text, self.resets = "", self.resets + 1
         elif frame.type in ENDS:

@@ -22,14 +22,14 @@ COOKIE = re.compile(rb"\r\nset-cookie: ([^;\r]+)", re.IGNORECASE)
 
 
 class Seen:
-    """What all readers together have seen so far. `watched`: latencies count only then."""
+    """What all readers together have seen so far. While `watched` is off, latencies do not count."""
 
     def __init__(self, turns: int) -> None:
         self.tokens = self.frames = self.bytes = self.turns = self.refused = self.resets = 0
         self.wrong: list[str] = []
         self._waiting = turns
         self.begun = asyncio.Event()  # as many answers as there are readers
-        self.watched = False
+        self.watched = True
         self.first_token, self.lag = Histogram(), Histogram()
 
     def begin(self) -> None:

@@ -1,14 +1,16 @@
 """The ways that are compared, each with the processes that it takes, and what is measured of them."""
 
 import asyncio
-import math
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
 
 import psutil
-import psycopg
 
 from functions.embedded_postgres import EmbeddedPostgres
 from loadtests.compare.client import Seen, Way
@@ -20,17 +22,36 @@ MODELS = {
     "saturated": f"scripted?tokens={TOKENS['saturated']}&delay_ms=0&stage_ms=0&stamp=1",
     "paced": f"scripted?tokens={TOKENS['paced']}&delay_ms=40&stage_ms=0&stamp=1",
 }
-START_SECONDS = 60
-RAMP_SECONDS, PACED_RAMP_SECONDS = 1.0, 4.5
-SPREAD_SECONDS = 4.0  # as long as a paced answer: starts come evenly
+INVALID_CLIENT_PERCENT = 80  # of a core: above it the readers were measured, not the servers
+IDLE_SECONDS = 0.5  # before a run, and after it, for what a server still does when all have been answered
+SAMPLE_SECONDS = 0.02
+MIDDLE = (1 / 6, 5 / 6)  # of all tokens: of three answers in step, two whole ones, their starts included
 VOLATILE, BEST, DURABLE, OTHER = "volatile", "volatile, best", "durable", "durable, other"
 WAYS = (VOLATILE, BEST, DURABLE, OTHER)
 
 
+@dataclass(frozen=True)
+class Load:
+    """What each reader does: so many whole answers one after the other, and more while `seconds` have not passed.
+
+    Their first questions are spread evenly over `spread` seconds.
+    """
+
+    answers: int
+    seconds: float
+    spread: float
+
+
+LOADS = {"saturated": Load(3, 3.0, 1.0), "paced": Load(2, 0.0, 4.0)}  # a paced answer takes 4 s: starts come evenly
+WARM_UP = Load(1, 0.5, 0.0)
+
+
 @dataclass
 class Measured:
-    """Of one window. CPU in µs a token; times in ms; memory of the servers in MB; `refused` counts 503s,
-    `resets` attempts after the first.
+    """Of one run, from idle to idle: whatever a turn costs, its start included, is divided by all tokens.
+
+    CPU in µs a token; times in ms; `memory_kb` is what the servers grew by for each turn since their warm-up, nan where
+    it was not looked at; `refused` counts 503s, `resets` attempts after the first.
     """
 
     tokens_a_second: float
@@ -40,108 +61,157 @@ class Measured:
     first_token_p95: float
     lag_p50: float
     lag_p99: float
-    memory_mb: float
+    memory_kb: float
     frames_a_token: float
     bytes_a_token: float
     client_cpu_percent: float
+    load_average: float
     refused: float
     resets: float
 
+    @property
+    def whole_cpu(self) -> float:
+        return self.cpu + self.cpu_postgres
+
+    @property
+    def valid(self) -> bool:
+        return self.client_cpu_percent <= INVALID_CLIENT_PERCENT
+
     def row(self) -> tuple[float, ...]:
-        whole = self.cpu + self.cpu_postgres
         times = (self.first_token_p50, self.first_token_p95, self.lag_p50, self.lag_p99)
-        return (self.tokens_a_second, whole, self.cpu_postgres, *times, self.memory_mb)
+        client = (self.frames_a_token, self.client_cpu_percent, self.load_average)
+        return (self.tokens_a_second, self.whole_cpu, self.cpu_postgres, *times, self.memory_kb, *client)
+
+
+class Sample(NamedTuple):
+    at: float
+    tokens: int
+    memory_kb: float
+
+
+def rate(samples: list[Sample]) -> float:
+    """Tokens a second over the middle of a run, where all ask; a run too short to have one is taken as a whole."""
+    first, last = samples[0], samples[-1]
+    begin, end = (next(s for s in samples if s.tokens >= share * last.tokens) for share in MIDDLE)
+    if end.at <= begin.at:
+        begin, end = first, last
+    return (end.tokens - begin.tokens) / (end.at - begin.at)
 
 
 class Contestant:
-    """One way to serve, with the processes that it takes."""
+    """One way to serve, with the processes that it takes, on a database cluster that nobody else uses."""
 
     def __init__(self, name: str, servers: list[Served], way: Way, postgres: psutil.Process, url: str) -> None:
         self.name, self.way, self.servers, self.database_url = name, way, servers, url
         self._processes = [psutil.Process(server.process.pid) for server in servers]
         self._postgres = postgres
+        self._idle_kb = self._resident_kb()
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Outside, its servers stand still: no poll, no timer and no collection of theirs falls into another's run."""
+        self._signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._processes:
+            process.send_signal(number)
 
     def used(self) -> tuple[float, float]:
         """CPU seconds so far, of the servers and of Postgres."""
         return sum(map(cpu_seconds, self._processes)), cpu_seconds(self._postgres)
 
-    async def measure(self, turns: int, ramp: float, window: float, spread: float = 0.0) -> Measured:
-        """`turns` at a time for a while; what is counted falls into a window that begins when all have begun.
+    def _resident_kb(self) -> float:
+        return sum(map(resident_kb, self._processes))
 
-        Their first starts are spread evenly over `spread` seconds.
-        """
-        seen, going = Seen(turns), True
+    async def warm_up(self) -> None:
+        with self.awake():
+            await self.way.introduce("/sessions")
+            await self.measure(10, WARM_UP)
+            self._idle_kb = self._resident_kb()
+
+    async def measure(self, turns: int, load: Load) -> Measured:
+        """`turns` at a time, from idle to idle."""
+        seen, end = Seen(turns), time.perf_counter() + IDLE_SECONDS + load.seconds
 
         async def ask(delay: float) -> None:
             await asyncio.sleep(delay)
-            await self.way.ask_on(seen, lambda: going)
+            asked = count(1)
+            await self.way.ask_on(seen, lambda: next(asked) <= load.answers or time.perf_counter() < end)
 
-        asking = [asyncio.create_task(ask(spread * n / turns)) for n in range(turns)]
-        await asyncio.sleep(ramp)
-        async with asyncio.timeout(START_SECONDS):
-            await seen.begun.wait()
-        seen.watched = True
-        tokens, frames, size = seen.tokens, seen.frames, seen.bytes
-        began, (cpu, database), client = time.perf_counter(), self.used(), time.process_time()
-        await asyncio.sleep(window)
-        client = time.process_time() - client
-        took, (cpu_after, database_after) = time.perf_counter() - began, self.used()
-        memory = sum(map(resident_kb, self._processes)) / 1024
-        tokens, frames, size = seen.tokens - tokens, seen.frames - frames, seen.bytes - size
-        going = False
-        await asyncio.gather(*asking)
+        await asyncio.sleep(IDLE_SECONDS)
+        (cpu, database), client, began = self.used(), time.process_time(), time.perf_counter()
+        samples = [Sample(began, 0, self._resident_kb())]
+        sampling = asyncio.create_task(self._sample(seen, samples))
+        await asyncio.gather(*(ask(load.spread * n / turns) for n in range(turns)))
+        samples.append(Sample(time.perf_counter(), seen.tokens, self._resident_kb()))
+        sampling.cancel()
+        client_percent = 100 * (time.process_time() - client) / (time.perf_counter() - began)
+        await asyncio.sleep(IDLE_SECONDS)
+        cpu_after, database_after = self.used()
         if seen.wrong:
             raise AssertionError(f"{self.name}: {len(seen.wrong)} of {seen.turns} answers: {seen.wrong[0]}")
-        per = tokens or math.nan  # a window in which nothing came tells no cost
         return Measured(
-            tokens / took,
-            1e6 * (cpu_after - cpu) / per,
-            1e6 * (database_after - database) / per,
+            rate(samples),
+            1e6 * (cpu_after - cpu) / seen.tokens,
+            1e6 * (database_after - database) / seen.tokens,
             seen.first_token.percentile(50),
             seen.first_token.percentile(95),
             seen.lag.percentile(50),
             seen.lag.percentile(99),
-            memory,
-            frames / per,
-            size / per,
-            100 * client / took,
+            (max(sample.memory_kb for sample in samples) - self._idle_kb) / turns,
+            seen.frames / seen.tokens,
+            seen.bytes / seen.tokens,
+            client_percent,
+            os.getloadavg()[0],
             seen.refused,
             seen.resets,
         )
 
+    async def _sample(self, seen: Seen, samples: list[Sample]) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            samples.append(Sample(time.perf_counter(), seen.tokens, self._resident_kb()))
+
+
+class _Stage:
+    """Where contestants are put up."""
+
+    def __init__(self, stack: ExitStack, mode: str) -> None:
+        self._stack, self._mode = stack, mode
+        self._folder = stack.enter_context(temporary_folder())
+
+    def put_up(self, name: str, *commands: tuple[tuple[str, ...], dict[str, str]]) -> Contestant:
+        """On a cluster of its own; a question goes to the first server and is read at the last."""
+        home = self._folder / name.replace(", ", "-")
+        url = self._stack.enter_context(EmbeddedPostgres(home).running())
+        servers = []
+        for n, (command, settings) in enumerate(commands):
+            environment = {"PULSELINE_MODEL": MODELS[self._mode], "DATABASE_URL": url, **settings}
+            servers.append(Served(f"{home.name}-{n}", self._folder, command, environment))
+            self._stack.callback(servers[-1].kill)
+        for served in servers:
+            served.ready()
+        tail = servers[-1].url if len(servers) > 1 else ""
+        way = Way(servers[0].url, TOKENS[self._mode], tail)
+        return Contestant(name, servers, way, postmaster(home), url)
+
 
 @contextmanager
-def contestants(mode: str, chosen: tuple[str, ...] = WAYS) -> Iterator[dict[str, Contestant]]:
-    """Each with a database of its own in one Postgres, so that no worker takes another's turns."""
+def contestants(mode: str, chosen: Sequence[str] = WAYS) -> Iterator[dict[str, Contestant]]:
+    """Each with servers and a database cluster of its own, warm and standing still until it is `awake`."""
+    unlimited = ("TURNS_PER_MINUTE", "TURNS_PER_OWNER", "TAILS_PER_OWNER")  # all are of one owner here
+    many = {"PULSELINE_MAX_TURNS": "2000", **{f"PULSELINE_MAX_{name}": "0" for name in unlimited}}
+    pulseline, volatile = ("-m", "functions", "serve"), ("-m", "loadtests.compare.volatile")
+    commands: dict[str, tuple[tuple[tuple[str, ...], dict[str, str]], ...]] = {
+        VOLATILE: (((*volatile, "events"), {}),),
+        BEST: (((*volatile, "messages"), {}),),
+        DURABLE: ((pulseline, many),),
+        OTHER: ((pulseline, many), (pulseline, {**many, "PULSELINE_WORKER": "off"})),
+    }
     with ExitStack() as stack:
-        folder = stack.enter_context(temporary_folder())
-        url = stack.enter_context(EmbeddedPostgres(folder / "home").running())
-        other = url.rsplit("/", 1)[0] + "/other"
-        with psycopg.connect(url.rsplit("/", 1)[0] + "/postgres", autocommit=True) as connection:
-            connection.execute("create database other template pulseline")
-
-        def serve(name: str, command: tuple[str, ...], database: str, **settings: str) -> Served:
-            environment = {"PULSELINE_MODEL": MODELS[mode], "DATABASE_URL": database, **settings}
-            served = Served(name, folder, command, environment)
-            stack.callback(served.kill)
-            return served
-
-        pulseline = ("-m", "functions", "serve")
-        unlimited = ("TURNS_PER_MINUTE", "TURNS_PER_OWNER", "TAILS_PER_OWNER")  # all are of one owner here
-        many = {"PULSELINE_MAX_TURNS": "2000", **{f"PULSELINE_MAX_{name}": "0" for name in unlimited}}
-        durable = serve("durable", pulseline, url, **many)
-        asked = serve("asked", pulseline, other, **many)
-        read = serve("read", pulseline, other, **many, PULSELINE_WORKER="off")
-        volatile = serve("volatile", ("-m", "loadtests.compare.volatile", "events"), url)
-        best = serve("best", ("-m", "loadtests.compare.volatile", "messages"), url)
-        for served in (durable, asked, read, volatile, best):
-            served.ready()
-        database = postmaster(folder / "home")
-        tokens = TOKENS[mode]
-        every = (
-            Contestant(VOLATILE, [volatile], Way(volatile.url, tokens), database, url),
-            Contestant(BEST, [best], Way(best.url, tokens), database, url),
-            Contestant(DURABLE, [durable], Way(durable.url, tokens), database, url),
-            Contestant(OTHER, [asked, read], Way(asked.url, tokens, read.url), database, other),
-        )
-        yield {one.name: one for one in every if one.name in chosen}
+        stage = _Stage(stack, mode)
+        yield {name: stage.put_up(name, *commands[name]) for name in chosen}

@@ -23,8 +23,9 @@ from pydantic import BaseModel
 from functions.serve import BACKLOG, listen, tune_garbage_collection
 from graph.builder import build_graph, open_parts
 from graph.eventlog.log import open_pool
+from graph.eventlog.saver import EventLogSaver
 from graph.state import turn_input
-from graph.translate import ANSWERING, Translator, done
+from graph.translate import ANSWERING, Translator
 
 POOL_SIZE = 10
 SHOWN = {"retrieve": "retrieval", "rerank": "reranking", "generate": "generation"}
@@ -58,16 +59,16 @@ def _events(graph: Any) -> Answer:
 
 def _messages(graph: Any) -> Answer:
     async def answer(message: str) -> AsyncIterator[bytes]:
-        turn_id, began = uuid4(), time.monotonic()
+        turn_id, text = uuid4(), list[str]()
         feed = Translator(turn_id, "scripted").feed
         config: RunnableConfig = {"configurable": {"thread_id": str(uuid4())}}
         question = turn_input(str(turn_id), message)
         async for mode, data in graph.astream(question, config, stream_mode=["tasks", "messages"], durability="async"):
             for event in feed(mode, data, time.monotonic()):
+                if event.type == "token":
+                    text.append(event.data["content"])
                 yield _frame(event.type, event.data)
-        state = await graph.aget_state(config)
-        end = done(turn_id, state.values, round(1000 * (time.monotonic() - began)))
-        yield _frame(end.type, end.data)
+        yield _frame("done", {"message": {"content": "".join(text)}})
 
     return answer
 
@@ -81,6 +82,7 @@ def app(form: str, database_url: str, model: str, port: int) -> FastAPI:
             pool = await stack.enter_async_context(open_pool(database_url, max_size=POOL_SIZE, prepare=lambda: True))
             graph = build_graph(open_parts(model=model, embeddings="minilm", reranker="maxsim", pool=pool))
             if form == "messages":
+                await EventLogSaver(pool).setup()  # the same tables as Pulseline's
                 answers.append(_messages(graph.compile(checkpointer=AsyncPostgresSaver(pool))))
                 tune_garbage_collection()
             else:

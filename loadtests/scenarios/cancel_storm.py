@@ -6,7 +6,6 @@ stop: the cancel's POST → the terminal frame at the reader.
 import time
 
 import gevent
-from locust import task
 
 from loadtests.scenarios.visitor import RESULTS, Visitor
 from loadtests.sse import Reading
@@ -15,9 +14,8 @@ from loadtests.sse import Reading
 class CancelStorm(Visitor):
     pace_seconds = 2.0
 
-    @task
-    def chat(self) -> None:
-        reading = self.ask()
+    def chat(self, due: float) -> None:
+        reading = self.ask(due)
         if reading is not None:
             self.stop_after(reading, self.dice.choice((0.0, 0.02, 0.3, 0.8)))
 

@@ -3,17 +3,14 @@
 error: the deadline → the error's frame at the reader.
 """
 
-from locust import task
-
 from loadtests.scenarios.visitor import RESULTS, Visitor
 
 DEADLINE_SECONDS = 1.0  # PULSELINE_TURN_TIMEOUT_SECONDS of that replica
 
 
 class Errors(Visitor):
-    @task
-    def chat(self) -> None:
-        reading = self.ask()
+    def chat(self, due: float) -> None:
+        reading = self.ask(due)
         if reading is None:
             return
         self.read(reading)

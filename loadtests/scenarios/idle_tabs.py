@@ -14,8 +14,12 @@ from loadtests.sse import Parser
 
 class IdleTabs(Visitor):
     @task
-    def wait(self) -> None:
-        reading = self.ask()
+    def arrive(self) -> None:
+        """One tab for each, to the run's end."""
+        self.chat(self.due)
+
+    def chat(self, due: float) -> None:
+        reading = self.ask(due)
         if reading is None:
             return
         self.read(reading)

@@ -4,16 +4,14 @@ from loadtests.scenarios.cancel_storm import CancelStorm
 from loadtests.scenarios.double_send import DoubleSend
 from loadtests.scenarios.resume_storm import OtherReplica
 from loadtests.scenarios.steady_chat import SteadyChat
+from loadtests.scenarios.visitor import Visitor
+
+SHARES: dict[type[Visitor], int] = {SteadyChat: 70, OtherReplica: 15, CancelStorm: 10, DoubleSend: 5}
 
 
 class Mixed(SteadyChat, OtherReplica, CancelStorm, DoubleSend):
     pace_seconds = 4.5
 
-
-# In the class's body they would be added to those of its parents.
-Mixed.tasks = [
-    *[SteadyChat.chat] * 70,
-    *[OtherReplica.chat] * 15,
-    *[CancelStorm.chat] * 10,
-    *[DoubleSend.chat] * 5,
-]
+    def chat(self, due: float) -> None:
+        (kind,) = self.dice.choices(list(SHARES), list(SHARES.values()))
+        kind.chat(self, due)

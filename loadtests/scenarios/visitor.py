@@ -5,6 +5,7 @@ Locust's FastHttpUser waits for 1,024 bytes before it gives any, so this is an H
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from uuid import uuid4
 
 import gevent
 import requests
-from locust import HttpUser
+from locust import HttpUser, task
 
 from loadtests.limits import good_turn
 from loadtests.results import Results
@@ -30,9 +31,10 @@ GOOD_TURN = good_turn()
 
 
 class Visitor(HttpUser):
-    """Asks every `pace_seconds`, whatever the server does. Who is late counts from when he should have asked.
+    """Asks every `pace_seconds`, whatever became of the question before: a slow server is asked as often as a fast one.
 
-    The first question of each falls at random within the first pace: arrivals are spread evenly.
+    What a question's `chat` measures counts from when it was due. The first of each person falls at random within the
+    first pace: arrivals are spread evenly. A question goes into a conversation of which no answer is under way.
     """
 
     abstract = True
@@ -40,12 +42,31 @@ class Visitor(HttpUser):
 
     def on_start(self) -> None:
         self.dice = random.Random()
-        self.session_id, self.asked = str(uuid4()), 0
+        self.idle: list[str] = []  # conversations that may go on
+        self.asked: Counter[str] = Counter()  # by conversation
+        self.going: list[gevent.Greenlet] = []
         self.replicas = [url for url in (self.environment.parsed_options.replicas or "").split(",") if url]
         self.client.trust_env = False
         self.request("GET", "/sessions", (200,), name="owner")
         self.due = self.first_due(time.time())
         gevent.sleep(self.due - time.time())
+
+    def on_stop(self) -> None:
+        gevent.joinall(self.going)
+
+    @task
+    def arrive(self) -> None:
+        self.going = [*(greenlet for greenlet in self.going if not greenlet.dead), gevent.spawn(self._chat, self.due)]
+
+    def _chat(self, due: float) -> None:
+        try:
+            self.chat(due)
+        except Exception as error:
+            self.environment.events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)
+
+    def chat(self, due: float) -> None:
+        """One question, which was due then."""
+        raise NotImplementedError
 
     def first_due(self, now: float) -> float:
         return now + self.dice.random() * self.pace_seconds
@@ -58,19 +79,20 @@ class Visitor(HttpUser):
         """Another replica than the one a balancer would choose; where only one address is known, that."""
         return self.dice.choice(self.replicas) if self.replicas else ""
 
-    def ask(self, base: str = "", **body: Any) -> Reading | None:
+    def ask(self, due: float, base: str = "", **body: Any) -> Reading | None:
         """Starts a turn, again with the same request_id while nobody answers. None: it was refused."""
-        self.asked += 1
-        if self.asked % TURNS_A_SESSION == 1:
-            self.session_id = str(uuid4())
-        asked_at = min(time.time(), self.due)
-        body = {"message": QUESTION, "session_id": self.session_id, "request_id": uuid4().hex, **body}
+        if "session_id" not in body:
+            body["session_id"] = self.idle.pop() if self.idle else str(uuid4())
+        self.asked[body["session_id"]] += 1
+        asked_at = min(time.time(), due)
+        body = {"message": QUESTION, "request_id": uuid4().hex, **body}
         headers = {"Prefer": "respond-async"}
         reply = self.request(
             "POST", f"{base}/chat/stream", (202,), json=body, headers=headers, name="POST /chat/stream"
         )
         if reply is None:
             RESULTS.counts["turns"] += 1
+            RESULTS.counts["watched"] += 1
             return None
         RESULTS.add("accepted_ms", 1000 * (time.time() - asked_at))
         said = reply.json()
@@ -145,8 +167,11 @@ class Visitor(HttpUser):
         Turns are counted here: at a run's end Locust may kill a user who has just begun to ask.
         """
         RESULTS.counts["turns"] += 1
+        RESULTS.counts["watched"] += watched
         for sentence in reading.wrong:
             RESULTS.note("violations", f"{reading.session_id} {sentence}")
+        if reading.end is not None and self.asked[reading.session_id] < TURNS_A_SESSION:
+            self.idle.append(reading.session_id)
         if reading.end_type not in ends:
             RESULTS.note("failed", f"{reading.session_id} ended with {reading.end_type or 'nothing'}: {reading.end}")
             return
@@ -168,6 +193,9 @@ class Visitor(HttpUser):
             if found is not None:
                 RESULTS.add(metric, found)
                 self._show(metric, found)
+        begun, searched = reading.first.get("retrieval_start"), reading.first.get("generation_start")
+        if begun is not None and searched is not None:
+            RESULTS.add("search_ms", 1000 * (searched - begun))
         gaps, whole = reading.gaps(), 1000 * (reading.ended_at - reading.asked_at)
         RESULTS.add("stage_lag_ms", *reading.stage_lags)
         RESULTS.add("token_lag_ms", *reading.token_lags)
@@ -175,7 +203,6 @@ class Visitor(HttpUser):
         RESULTS.add("whole_ms", whole)
         self._show("whole_ms", whole, reading.bytes)
         first = reading.since_asked("token")
-        RESULTS.counts["watched"] += 1
         if first is not None and first <= GOOD_TURN["first_token_ms"] and max(gaps, default=0) <= GOOD_TURN["gap_ms"]:
             RESULTS.counts["good"] += 1
 

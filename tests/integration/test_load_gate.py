@@ -57,9 +57,48 @@ def test_a_server_that_drops_one_event_in_a_thousand_is_caught(tmp_path: Path, d
     assert any("lost" in sentence for sentence in found["wrong"])
 
 
+@pytest.mark.parametrize("arguments", [("--limits", "missing.toml"), ("--scenario", "replica_kill")])
+def test_what_cannot_run_exits_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    assert run.main([*arguments, "--host", "http://127.0.0.1:9", "--out", str(tmp_path)]) == 2
+
+
+# Locust patches the process that imports it.
+PERSON = """
+import locust, json, random, time
+from collections import Counter
+from loadtests.scenarios.{module} import {kind}
+from loadtests.scenarios.visitor import RESULTS
+from loadtests.sse import Frame, Reading
+
+class Person({kind}):
+    abstract = True
+    def __init__(self): self.dice, self.asked, self.idle = random.Random(), Counter(), []
+    def ask(self, due): return Reading("session", "turn", 0, time.time() - 3)
+    def read(self, reading):
+        reading.receive(Frame(1, "token", b'{{"content":"Iron "}}'), time.time() - 2)
+        reading.receive(Frame(2, "error", b'{{"content":"Iron "}}'), time.time())
+
+Person().chat(time.time())
+print(json.dumps([dict(RESULTS.counts), RESULTS.histogram("interruption_ms").summary()]))
+"""
+
+
+@pytest.mark.parametrize(("module", "kind"), [("replica_kill", "ReplicaKill"), ("steady_chat", "SteadyChat")])
+def test_an_answer_that_ends_with_an_error_is_not_whole_and_spoils_the_goodput(module: str, kind: str) -> None:
+    command = [sys.executable, "-c", PERSON.format(module=module, kind=kind)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    counts, interruption = json.loads(ended.stdout)
+    assert (counts["turns"], counts["failed"], counts.get("whole", 0)) == (1, 1, 0)
+    if kind == "ReplicaKill":
+        assert interruption["max"] == pytest.approx(2000, rel=0.02)
+    else:
+        assert (counts["watched"], counts.get("good", 0)) == (1, 0)
+
+
 def test_a_script_that_fails_exits_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "locustfile.py"
     broken.write_text("raise RuntimeError('broken')\n")
     monkeypatch.setattr(run, "LOCUSTFILE", broken)
-    monkeypatch.setattr(run, "OUT", tmp_path)
-    assert run.main(["--scenario", "steady_chat", "--host", "http://127.0.0.1:9", "--warm-up", "0"]) == 2
+    host = ("--host", "http://127.0.0.1:9", "--out", str(tmp_path))
+    assert run.main(["--scenario", "steady_chat", *host]) == 2

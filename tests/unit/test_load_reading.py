@@ -64,6 +64,24 @@ def test_text_after_a_reset_counts_alone() -> None:
     assert (reading.wrong, reading.resets) == ([], 1)
 
 
+def test_a_resume_that_was_tried_twice_counts_from_the_first_try() -> None:
+    reading = Reading("session", "turn", 0, time.time())
+    reading.resuming(100.0)
+    reading.resuming(116.0)
+    (frame,) = Parser().feed(_frame(1, "token", content="a "))
+    reading.receive(frame, 116.05)
+    assert reading.resumed_first == reading.caught_up == pytest.approx(16_050)
+    reading.resuming(120.0)
+    assert reading.resumed_at == 120.0
+
+
+def test_a_stages_lag_begins_in_the_model_and_not_at_the_frames_stamp() -> None:
+    ended = time.time() - 0.4
+    source = {"text": f"ended:{round(1e6 * ended)} Words."}
+    (lag,) = _read(_frame(1, "reranking_complete", sources=[source])).stage_lags
+    assert 400 <= lag < 1000
+
+
 def test_frames_are_the_same_however_the_bytes_are_cut() -> None:
     whole, dice = b"".join(_answer("a ", "b ", "c ")), random.Random(7)
     once = list(Parser().feed(whole))
@@ -130,12 +148,23 @@ def test_every_limit_of_slo_toml_is_of_a_scenario_that_runs() -> None:
     assert set(limits.load()) - {"generator", "good_turn", "every"} <= set(SCENARIOS)
 
 
-def test_the_plans_targets_are_marked_where_they_are_missed() -> None:
-    steady = {"first_token_ms": {"p95": 900.0, "max": 2100.0}, "first_event_ms": {"p50": 400.0}}
-    runs = [targets.Seen("steady_chat", 10, steady), targets.Seen("blocking", 10, {"blocking_ms": {"p50": 1000.0}})]
-    found = {str(row[0]): (row[2], missed) for row, missed in targets.rows(runs)}
-    assert found == {
-        "first token": ("900 ms", False),
-        "question → first token, all": ("2,100 ms", True),
-        "first visible content sooner than blocking": ("60 %", True),
+def _steady(users: int, success: float = 100) -> targets.Seen:
+    metrics = {
+        "first_token_ms": {"p50": 400.0, "p95": 900.0, "max": 2100.0},
+        "first_event_ms": {"p50": 10.0},
+        "success_percent": {"value": success},
     }
+    return targets.Seen("steady_chat", users, metrics)
+
+
+def test_the_plans_targets_are_marked_where_they_are_missed_or_were_not_measured() -> None:
+    runs = [_steady(10), _steady(100, success=99.96), targets.Seen("blocking", 10, {"blocking_ms": {"p50": 1000.0}})]
+    found = {str(row[0]): (*row[2:4], row[-1], marked) for row, marked in targets.rows(runs)}
+    assert found["first token"] == ("900 ms", "900 ms", "met", False)
+    assert found["question → first token, all"] == ("2,100 ms", "2,100 ms", "NOT MET", True)
+    assert found["success"] == ("100.0 %", "99.9 %", "met", False)
+    assert found["first visible content sooner than blocking"] == ("60.0 %", "", "NOT MET", True)
+    assert found["retrieval and reranking"] == ("not measured", "not measured", "not measured", True)
+    assert found["frame received → on screen"] == ("", "", "not measured", True)
+    only_ten = {str(row[0]): (row[3], row[-1], marked) for row, marked in targets.rows(runs[:1])}
+    assert only_ten["first token"] == ("not measured", "not measured", True)

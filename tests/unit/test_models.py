@@ -10,7 +10,7 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from graph.citations import SOURCES, Cited
 from graph.doses import NOT_SAID
-from graph.models import open_model, scripted_stage_ms, speak
+from graph.models import open_model, script, speak
 from graph.offline_models import Extractive, Reciter, Scripted
 from tests.support.provider import SHOWN, Provider
 
@@ -49,8 +49,8 @@ async def test_scripted_says_as_many_numbered_tokens_as_it_was_told() -> None:
     opened = open_model("scripted?tokens=3&delay_ms=0&stage_ms=7")
     assert opened.name == "scripted"
     assert (await speak(opened.model, [HumanMessage("?")])).content == "w0 w1 w2 "
-    assert scripted_stage_ms("scripted?stage_ms=7") == 7
-    assert scripted_stage_ms("extractive") is None
+    assert (script("scripted?stage_ms=7") or {})["stage_ms"] == 7
+    assert script("extractive") is None
 
 
 async def test_stamps_are_microseconds_and_rise() -> None:
