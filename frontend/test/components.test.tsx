@@ -302,7 +302,7 @@ describe('an answer', () => {
   })
 
   test('can call the emergency number of every region that the server may stand in', () => {
-    const regions = readFileSync(join(import.meta.dirname, '../../graph/red_flags.yaml'), 'utf8')
+    const regions = readFileSync(join(import.meta.dirname, '../../graph/red_flag_texts.yaml'), 'utf8')
     const numbers = Array.from(regions.matchAll(/^ {2}\w+: \{number: "(\d+)"/gm), ([, number]) => number)
     expect(numbers.length).toBeGreaterThan(4)
     expect(texts.emergency.numbers.map(({ number }) => number)).toEqual(expect.arrayContaining(numbers))
