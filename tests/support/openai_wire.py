@@ -31,6 +31,13 @@ class Call:
         """What the model got, without the instructions."""
         return [(m["role"], m["content"]) for m in self.messages if m["role"] not in ("system", "developer")]
 
+    @property
+    def over_at(self) -> float:
+        """When it failed; of a call that was answered to the end, when that was said."""
+        over = self.failed_at or self.let_go_at
+        assert over is not None, "this call goes on"
+        return over
+
 
 Act = Callable[[Call, asyncio.StreamWriter], Awaitable[None]]
 
