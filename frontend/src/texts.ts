@@ -70,6 +70,7 @@ export const texts = {
   composer: {
     label: 'Your question',
     placeholder: 'Ask a health question',
+    reply: 'Your answer',
     send: 'Send',
     stop: 'Stop',
     stopping: 'Stopping…',
@@ -83,6 +84,7 @@ export const texts = {
     answer: 'Answer',
     jump: 'Jump to the latest',
     loading: 'Opening the conversation…',
+    missingTitle: 'Not here',
     missingHeading: 'This conversation is not here',
     missing: 'It was deleted, or it belongs to someone else.',
     unreachableHeading: 'The conversation could not be opened',
@@ -94,6 +96,7 @@ export const texts = {
     save: 'Ask again',
     cancel: 'Keep as it was',
     editLabel: 'Edit your question',
+    sending: 'Still sending…',
     resend: 'Try again',
     discard: 'Back to the text field',
   },
@@ -104,6 +107,7 @@ export const texts = {
     regenerate: 'Answer again',
     helpful: 'Helpful',
     unhelpful: 'Not helpful',
+    unjudged: 'Your vote could not be stored. Try again.',
     stopped: 'Stopped',
     stoppedEmpty: 'Stopped before the answer began.',
     interrupted: 'Interrupted',
@@ -112,6 +116,14 @@ export const texts = {
     endedAt: (when: Date) => `Ended ${moment.format(when)}`,
     retry: 'Try again',
     failed: 'The answer could not be finished.',
+  },
+
+  asked: {
+    heading: 'Your answer is needed',
+    one: 'Write it below.',
+    paused: 'The answer is paused here.',
+    goOn: 'Go on',
+    send: 'Send the answers',
   },
 
   stages: {
@@ -132,7 +144,8 @@ export const texts = {
     count: (count: number) => plural(count, 'source', 'sources'),
     open: (number: number, title: string) => `Source ${number}: ${title}`,
     close: 'Close sources',
-    uncited: 'read, not cited',
+    read: 'Read for this answer',
+    uncited: (count: number) => `${count} more ${count === 1 ? 'was' : 'were'} read`,
     visit: (host: string) => `Read at ${host}`,
   },
 
@@ -162,6 +175,9 @@ export const texts = {
 
   problem: {
     unreachable: 'The server could not be reached. Check your connection and try again.',
+    offline: 'You are offline. What you asked will be sent when you are back.',
+    wait: (seconds: number) =>
+      `Try again in ${seconds < 100 ? plural(Math.ceil(seconds), 'second', 'seconds') : plural(Math.ceil(seconds / 60), 'minute', 'minutes')}.`,
     status: (status: number) => `The server answered with an error (${status}).`,
     retry: 'Try again',
     crash: 'Something on this page went wrong. Your conversation is safe on the server.',
@@ -197,6 +213,8 @@ export const texts = {
     you: 'Question',
     answer: 'Answer',
     sources: 'Sources',
+    cancelled: 'This answer was stopped before its end.',
+    error: 'This answer could not be finished.',
   },
 
   shortcuts: {
@@ -221,6 +239,7 @@ export const texts = {
     restarting: 'Starting this answer again',
     complete: (sources: number) => `Answer complete${sources > 0 ? `, ${plural(sources, 'source', 'sources')}` : ''}`,
     emergency: 'This may be an emergency. Get help now.',
+    asked: 'Your answer is needed',
     stopped: 'Answer stopped',
     failed: (message: string) => `The answer was interrupted. ${message}`,
   },

@@ -115,6 +115,7 @@ describe('the composer', () => {
     <Composer
       sessionId="s"
       pending={pending}
+      placeholder=""
       busy={busy}
       stopping={false}
       ref={ref}
@@ -143,6 +144,7 @@ describe('the composer', () => {
     write('Iron?')
     await enter({ shiftKey: true })
     await enter({ isComposing: true })
+    await enter({ keyCode: 229 })
     rerender(composer({ busy: true }))
     await enter()
     expect(onSend).not.toHaveBeenCalled()
@@ -218,9 +220,9 @@ describe('the composer', () => {
 })
 
 describe('an answer', () => {
-  const actions = { onCite: vi.fn(), onRegenerate: vi.fn(), onFeedback: vi.fn(() => Promise.resolve()) }
+  const actions = { onCite: vi.fn(), onRegenerate: vi.fn(), onReply: vi.fn(), onFeedback: vi.fn(() => Promise.resolve()) }
   const show = (...events: StreamEvent[]) =>
-    render(<Answer answer={viewsAfter(...events).at(-1) as AnswerView} last {...actions} />)
+    render(<Answer answer={viewsAfter(...events).at(-1) as AnswerView} last waiting {...actions} />)
 
   test('shows each stage with its state', () => {
     show(started, routed, { type: 'retrieval_start', ...of })
@@ -275,6 +277,22 @@ describe('an answer', () => {
     cleanup()
     show(started, routed, { ...failed, retryable: false })
     expect(screen.queryByText(texts.answer.retry)).toBeNull()
+  })
+
+  test('in which a graph asks several things is answered by id', () => {
+    const message = { id: 'm', content: '', citations: [] }
+    const usage = { input_tokens: 0, output_tokens: 0 }
+    const interrupted = [
+      { id: 'a', value: { question: 'Which city?', options: ['Lisbon'] } },
+      { id: 'b', value: 'How many?' },
+    ]
+    show(started, { type: 'done', message, abstained: false, usage, duration_ms: 30, interrupted, ...of })
+    expect(screen.getByTestId('asked').textContent).toContain('"options"')
+    fireEvent.change(screen.getByLabelText(/Which city/), { target: { value: 'Lisbon' } })
+    expect((screen.getByText(texts.asked.send) as HTMLButtonElement).disabled).toBe(true)
+    fireEvent.change(screen.getByLabelText(/How many/), { target: { value: ' 4 ' } })
+    fireEvent.click(screen.getByText(texts.asked.send))
+    expect(actions.onReply).toHaveBeenCalledExactlyOnceWith({ a: 'Lisbon', b: '4' }, 'Lisbon\n4')
   })
 
   test('whose worker was lost says that it starts again, until there is a new word', () => {

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { ChatSession, WATCH_AFTER_SECONDS, isBusy } from '../src/chat/session'
+import { ChatSession, WATCH_AFTER_SECONDS, asked, isBusy } from '../src/chat/session'
 import { emptySnapshot } from '../src/chat/reduce'
 import type { Snapshot, StartRequest } from '../src/types/streaming'
-import { FakeEventSource, setHidden } from './eventsource'
+import { FakeEventSource, setHidden, setOnline } from './eventsource'
 
 const SESSION = '11111111-1111-4111-8111-111111111111'
 const TURN = '22222222-2222-4222-8222-222222222222'
@@ -60,6 +60,7 @@ beforeEach(() => {
 afterEach(() => {
   session.close()
   setHidden(false)
+  setOnline(true)
   vi.useRealTimers()
   vi.unstubAllGlobals()
 })
@@ -125,6 +126,42 @@ test('a message that cannot be sent stays, says why, and can be sent again as th
   await seconds(1)
   expect(await again).toBe(true)
   expect(new Set(sent(START).map((body) => (body as StartRequest).request_id)).size).toBe(1)
+})
+
+test('a message that may be sent in a minute only fails at once and says so', async () => {
+  const body = JSON.stringify({ code: 'rate_limited', detail: 'Too many.' })
+  answers[START] = [new Response(body, { status: 429, headers: { 'Retry-After': '60' } })]
+  opened()
+  expect(await session.send('Iron?')).toBe(false)
+  expect(sent(START).length).toBe(1)
+  expect(session.state().pending?.failed?.message).toBe('Too many. Try again in 60 seconds.')
+})
+
+test('a message that was written offline is sent once as the same request when the browser is back', async () => {
+  answers[START] = [new TypeError('network'), accepted()]
+  opened()
+  setOnline(false)
+  expect(await session.send('Iron?')).toBe(false)
+  expect(session.state().pending?.failed?.code).toBe('offline')
+  setOnline(true)
+  await frames()
+  expect(session.state().pending?.failed).toBeNull()
+  const ids = sent(START).map((body) => (body as StartRequest).request_id)
+  expect(ids.length).toBe(2)
+  expect(new Set(ids).size).toBe(1)
+})
+
+test('a graph that has asked gets the next message as the answer, and it cannot be asked anew', async () => {
+  const message = { id: 'm', role: 'assistant', content: '', interrupted: [{ id: 'q', value: 'Which city?' }] } as never
+  answers[READ] = [snapshotOf({ last_seq: 2, messages: [message] })]
+  answers[START] = [accepted(2)]
+  opened(true)
+  await frames()
+  expect(asked(session.state()).map(({ id }) => id)).toEqual(['q'])
+  void session.send('Lisbon', { command: { resume: 'Lisbon' } })
+  expect(asked(session.state())).toEqual([])
+  await frames()
+  expect(sent(START)[0]).toMatchObject({ message: 'Lisbon', command: { resume: 'Lisbon' } })
 })
 
 test('a refused message is not repeated, and its reason is shown', async () => {

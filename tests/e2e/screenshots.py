@@ -5,6 +5,7 @@ test-results/home, so that the second time is quick.
 """
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -22,12 +23,37 @@ from functions.embedded_postgres import EmbeddedPostgres
 from tests.e2e.visitor import Tab, visiting
 from tests.support.browser import launch_options
 from tests.support.server import serving
+from tests.support.transcripts import FOLDER, SESSION
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "test-results"
 PICTURES = RESULTS / "screenshots"
 SIZES: dict[str, ViewportSize] = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1440, "height": 900}}
 SCHEMES = ("light", "dark")
+MARKDOWN = """## Doses
+
+Here is **bold**, *italics*, `inline code` and a [link](https://example.org/a/very/long/path/that/goes/on) [1].
+
+| Medicine | Adults | Children over 12 | Notes that are long enough to wrap over several lines |
+|:--|--:|:-:|---|
+| Paracetamol | 500–1000 mg | 500 mg | Every 4–6 hours, at most 4 g a day, less with liver disease [1] |
+| Ibuprofen | 200–400 mg | 200 mg | With food; not with stomach ulcers or kidney disease |
+
+1. First step
+   - nested one
+   - nested two with `code`
+2. Second step
+
+> A quotation from a guideline, which may run over more than one line on a phone.
+
+```python
+def dose(weight_kg: float, per_kg_mg: float = 15.0, maximum_mg: float = 1000.0) -> float:
+    return min(weight_kg * per_kg_mg, maximum_mg)
+```
+"""
+MIXED_QUESTION = "מהם התסמינים של מחסור בברזל, והאם בדיקת ferritin לבדה מספיקה?\n\nIn English, please (not עברית)."
+HEBREW = "מחסור בברזל גורם לעייפות [1]. בדיקת ferritin מראה כמה ברזל יש בגוף (15–30 µg/l).\n\n- ראשון [1]\n- second"
+LONG_WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 HALF_WRITTEN = re.compile(".{300}", re.DOTALL)
 
 
@@ -115,6 +141,53 @@ async def missing(servers: Servers, tab: Tab) -> None:
     await expect(tab.by("error")).to_be_visible()
 
 
+async def searching(servers: Servers, tab: Tab) -> None:
+    await conversations(servers, tab)
+    await tab.by("session-search").fill("blood")
+    await expect(tab.by("session-item")).to_have_count(1)
+
+
+async def renaming(servers: Servers, tab: Tab) -> None:
+    await conversations(servers, tab)
+    await tab.page.get_by_role("button", name="Rename “How is high").click()
+    await expect(tab.page.get_by_label("Title", exact=True)).to_be_focused()
+
+
+async def sending(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.product)
+    await tab.page.route("**/chat/stream", lambda route: None)
+    await tab.ask()
+    await expect(tab.by("sending")).to_have_text(re.compile("."))
+
+
+async def interrupted(servers: Servers, tab: Tab) -> None:
+    await shown(servers, tab, "interrupted")
+    await expect(tab.by("asked")).to_be_visible()
+
+
+async def markdown(servers: Servers, tab: Tab) -> None:
+    await shown(servers, tab, "answered", MARKDOWN)
+
+
+async def mixed_directions(servers: Servers, tab: Tab) -> None:
+    await shown(servers, tab, "answered", HEBREW, question=MIXED_QUESTION)
+
+
+async def long_text(servers: Servers, tab: Tab) -> None:
+    await shown(servers, tab, "answered", f"{LONG_WORD} [1] " * 3, question="And a long question. " * 40 + "x" * 300)
+
+
+async def shown(servers: Servers, tab: Tab, transcript: str, answer: str = "", question: str = "") -> None:
+    """A golden transcript's snapshot, with other words."""
+    snapshot = json.loads((FOLDER / f"{transcript}.snapshot.json").read_text())
+    snapshot["messages"][-1]["content"] = answer or snapshot["messages"][-1]["content"]
+    snapshot["title"] = snapshot["messages"][0]["content"] = question or snapshot["messages"][0]["content"]
+    await tab.page.route("**/sessions/*", lambda route: route.fulfill(json=snapshot))
+    await tab.page.route("**/chat/stream/*", lambda route: None)
+    await tab.page.goto(f"{servers.product}/c/{SESSION}")
+    await expect(tab.by("user-message").first).to_be_visible()
+
+
 async def lost(servers: Servers, tab: Tab) -> None:
     await streaming(servers, tab)
     await tab.page.route("**/*", lambda route: route.abort())
@@ -189,6 +262,13 @@ STATES: tuple[Callable[[Servers, Tab], Awaitable[None]], ...] = (
     offline,
     lost,
     missing,
+    searching,
+    renaming,
+    sending,
+    interrupted,
+    markdown,
+    mixed_directions,
+    long_text,
     emergency,
     abstained,
     conversations,
@@ -210,8 +290,14 @@ async def take_all(servers: Servers, wanted: list[str]) -> None:
 async def take(
     browser: Browser, servers: Servers, state: Callable[[Servers, Tab], Awaitable[None]], size: str, scheme: str
 ) -> None:
+    phone = size == "phone"
     async with visiting(
-        browser, viewport=SIZES[size], color_scheme=scheme, reduced_motion="reduce", has_touch=size == "phone"
+        browser,
+        viewport=SIZES[size],
+        color_scheme=scheme,
+        reduced_motion="reduce",
+        has_touch=phone,
+        is_mobile=phone,
     ) as visitor:
         tab = await visitor.open("about:blank")
         await state(servers, tab)

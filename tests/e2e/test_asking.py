@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 import pytest
 from playwright.async_api import Page, Route, expect
 
+from tests.conftest import FreshDatabase
+from tests.e2e.conftest import Serve
 from tests.e2e.visitor import NETWORK, Visitor
 from tests.support.server import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 START = "**/chat/stream"
+BOOKING = "Book a table in Lisbon"
 FOCUSED = "document.activeElement.dataset.testid ?? document.activeElement.tagName"
 
 
@@ -117,3 +120,44 @@ async def test_a_new_chats_draft_survives_a_reload_and_a_look_elsewhere(brisk: S
     await tab.until("complete")
     await tab.by("new-chat").click()
     await expect(tab.by("composer")).to_have_value("What abo")
+
+
+async def test_a_start_that_hangs_says_so(brisk: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(brisk.url)
+    async with starts_held(tab.page):
+        await tab.ask()
+        await expect(tab.by("sending")).to_have_text("Still sending…")
+    await tab.until("complete")
+    await expect(tab.by("sending")).to_have_count(0)
+
+
+async def test_a_question_that_is_asked_offline_goes_out_once_the_browser_is_back(
+    brisk: Server, visitor: Visitor
+) -> None:
+    tab = await visitor.open(brisk.url)
+    tab.expect_trouble(NETWORK)
+    await visitor.context.set_offline(True)
+    await tab.ask("Am I offline?")
+    await expect(tab.by("error")).to_contain_text("You are offline")
+    await visitor.context.set_offline(False)
+    await tab.until("complete")
+    await expect(tab.by("user-message")).to_have_count(1)
+    await expect(tab.by("session-item")).to_have_count(1)
+    assert tab.session_id
+
+
+async def test_a_question_to_the_person_is_shown_and_answered(
+    fresh_database: FreshDatabase, serve: Serve, visitor: Visitor
+) -> None:
+    with fresh_database() as url, serve(url, GRAPH="examples.tools:graph") as server:
+        tab = await visitor.open(server.url)
+        await tab.ask(BOOKING)
+        for _ in range(2):
+            await expect(tab.by("asked")).to_contain_text(f"{BOOKING}?")
+            await expect(tab.by("asked")).to_have_attribute("data-waiting", "true")
+            await tab.page.reload()
+        await tab.ask("yes")
+        await expect(tab.by("answer")).to_have_count(2)
+        assert "a table in Lisbon is booked" in await tab.until("complete")
+        await expect(tab.by("asked")).not_to_have_attribute("data-waiting", "true")
+        await visitor.leave()

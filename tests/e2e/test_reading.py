@@ -1,5 +1,6 @@
 """Reading, while words arrive and after: by keyboard, on a phone, in any script, and nothing moves under the eyes."""
 
+import json
 import re
 from typing import Any
 
@@ -8,6 +9,7 @@ from playwright.async_api import Browser, Locator, ViewportSize, expect
 
 from tests.e2e.visitor import Visitor, visiting
 from tests.support.server import Server
+from tests.support.transcripts import FOLDER, SESSION
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -23,6 +25,19 @@ COUNT_FOCUS = """() => {
 PLACE = """part => {
   const { x, y, width, height } = part.getBoundingClientRect()
   return [x, y, width, height]
+}"""
+TABLE_AND_CODE = """| Medicine | Adults | Children over 12 | Notes |
+|---|---|---|---|
+| Paracetamol | 500–1000 mg | 500 mg | Every 4–6 hours, at most 4 g a day |
+
+```
+dose = weight_kg * 15
+```
+"""
+LINES = """cell => {
+  const words = document.createRange()
+  words.selectNodeContents(cell)
+  return words.getClientRects().length
 }"""
 ANIMATED = "document.getAnimations().length > 0"
 
@@ -57,6 +72,21 @@ async def test_the_keyboard_does_everything(endless: Server, visitor: Visitor) -
     await expect(tab.by("source-panel").locator("[aria-current=true]")).to_be_focused()
     await tab.page.keyboard.press("Escape")
     await expect(tab.by("source-2")).to_be_focused()
+
+
+async def test_escape_in_the_search_field_empties_it_and_stops_no_answer(endless: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(endless.url)
+    await tab.ask()
+    await tab.until_words(3)
+    await tab.page.keyboard.press("Alt+k")
+    await expect(tab.by("session-search")).to_be_focused()
+    await tab.page.keyboard.type("iron")
+    await tab.page.keyboard.press("Escape")
+    await expect(tab.by("session-search")).to_have_value("")
+    await expect(tab.by("stop")).to_be_enabled()
+    await tab.by("composer").click()
+    await tab.page.keyboard.press("Escape")
+    await tab.until("cancelled")
 
 
 async def test_whoever_reads_above_is_left_there_and_whoever_is_at_the_end_is_taken_along(
@@ -127,6 +157,20 @@ async def test_the_end_of_an_answer_moves_neither_the_page_nor_the_focus(
     assert await tab.page.evaluate("witness.focused.filter(id => id !== 'stop')") == []
 
 
+async def test_words_in_a_table_stay_whole_on_a_phone_and_code_is_monospace(brisk: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(brisk.url)
+    await tab.page.set_viewport_size(PHONE)
+    written = json.loads((FOLDER / "answered.snapshot.json").read_text())
+    written["messages"][-1]["content"] = TABLE_AND_CODE
+    await tab.page.route("**/sessions/*", lambda route: route.fulfill(json=written))
+    await tab.page.goto(f"{brisk.url}/c/{SESSION}")
+    table = tab.page.locator(".table")
+    await expect(table).to_be_visible()
+    assert await table.evaluate("box => box.scrollWidth > box.clientWidth")
+    assert await table.locator("td").first.evaluate(LINES) == 1
+    assert "mono" in await tab.page.locator("pre code").evaluate("code => getComputedStyle(code).fontFamily")
+
+
 async def test_text_from_right_to_left_stands_on_its_own_side(brisk: Server, visitor: Visitor) -> None:
     tab = await visitor.open(brisk.url)
     await tab.ask("ما هي أعراض نقص الحديد؟ ferritin")
@@ -169,6 +213,7 @@ async def test_an_emergency_cannot_be_taken_for_an_answer(brisk: Server, visitor
     for call in await card.get_by_role("link", name="Call").all():
         await expect(call).to_be_in_viewport()
         assert re.fullmatch(r"tel:\d+", await call.get_attribute("href") or "")
-    await expect(tab.by("announcer")).to_have_text("This may be an emergency. Get help now.")
+    await expect(tab.by("alarm")).to_have_text("This may be an emergency. Get help now.")
+    await expect(tab.by("announcer")).to_have_text("")
     await expect(tab.by("summary")).to_have_count(0)
     await expect(tab.page.get_by_text("Not a diagnosis, and not for emergencies")).to_be_visible()

@@ -12,7 +12,19 @@ from uuid import UUID
 import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from graph.eventlog.events import Cancelled, Event, NewEvent, Reset, TurnStarted, encode_data, new_event
+from graph.eventlog.events import (
+    AnswerMessage,
+    Cancelled,
+    Done,
+    Event,
+    Interrupt,
+    NewEvent,
+    Reset,
+    Resume,
+    TurnStarted,
+    encode_data,
+    new_event,
+)
 from graph.eventlog.snapshot import fold
 from graph.failures import error_event
 from graph.translate import Translator, done
@@ -125,6 +137,23 @@ def _emergency() -> Turn:
     return [*_started(FIRST, "My chest hurts"), *_streamed(FIRST, stream), *_finished(FIRST, text)]
 
 
+def _interrupted() -> Turn:
+    """Another graph asks the person, who answers in a turn of their own."""
+    asked = Done(
+        turn_id=FIRST,
+        message=AnswerMessage(id=f"{FIRST}:assistant", content="Let me see."),
+        duration_ms=40,
+        interrupted=[Interrupt(id="question-1", value={"question": "Book a table in Lisbon?"})],
+    )
+    answered = TurnStarted(turn_id=SECOND, message="yes", request_id="request-3333", command=Resume(resume="yes"))
+    return [
+        *_started(FIRST, "Book a table in Lisbon"),
+        *_streamed(FIRST, [_task("tools")]),
+        (FIRST, new_event(asked)),
+        (SECOND, new_event(answered)),
+    ]
+
+
 def _other_graph() -> Turn:
     stream = [_task("plan"), _task("plan", {"plan": "x"}), _task("act")]
     return [*_started(FIRST, "Do it"), *_streamed(FIRST, stream)]
@@ -136,6 +165,8 @@ TRANSCRIPTS: dict[str, Callable[[], Turn]] = {
     "emergency": _emergency,
     "failed": _failed,
     "followed_up": lambda: [*_answered(), *_started(SECOND, "And in children?")],
+    "interrupted": lambda: _interrupted()[:-1],
+    "interrupted_answered": _interrupted,
     "other_graph": _other_graph,
     "replaced": _replaced,
     "searching": lambda: [*_started(FIRST, "Hello"), *_streamed(FIRST, _searched()[:5])],

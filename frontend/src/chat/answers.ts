@@ -1,6 +1,6 @@
 // What the conversation shows, from the session's state. A running turn and its finished message are one answer with one
 // id, so that nothing is drawn anew when the turn ends.
-import type { Message, Source, StageState, StreamingSession } from '../types/streaming'
+import type { Interrupt, Message, Source, StageState, StreamingSession } from '../types/streaming'
 import type { Pending, SessionState } from './session'
 
 export interface QuestionView {
@@ -30,6 +30,8 @@ export interface AnswerView {
   endedAt: Date | null
   feedback: Message['feedback']
   error: { message: string; retryable: boolean } | null
+  /** What another graph asked before it goes on. */
+  asked: readonly Interrupt[]
 }
 
 export type View = QuestionView | AnswerView
@@ -78,6 +80,7 @@ function answerView(message: Message): AnswerView {
     endedAt: new Date(message.timestamp),
     feedback: message.feedback,
     error: message.error ?? null,
+    asked: message.interrupted ?? [],
   }
 }
 
@@ -104,6 +107,7 @@ function runningView(turn: StreamingSession): AnswerView {
     endedAt: null,
     feedback: 0,
     error: null,
+    asked: [],
   }
 }
 
@@ -117,11 +121,16 @@ interface ExportWords {
   you: string
   answer: string
   sources: string
+  cancelled: string
+  error: string
 }
 
 function section(message: Message, words: ExportWords): string {
   if (message.role === 'user') return `## ${words.you}\n\n${message.content}`
-  const sources = message.sources.map((s, index) => `${index + 1}. ${s.title}${s.url ? ` <${s.url}>` : ''}`)
+  // What was read and found wanting is no source of the answer.
+  const read = message.abstained ? [] : message.sources
+  const sources = read.map((s, index) => `${index + 1}. ${s.title}${s.url ? ` <${s.url}>` : ''}`)
   const listed = sources.length > 0 ? `\n\n### ${words.sources}\n\n${sources.join('\n')}` : ''
-  return `## ${words.answer}\n\n${message.content}${listed}`
+  const end = message.status === 'complete' ? '' : `_${words[message.status]}_`
+  return `${[`## ${words.answer}`, message.content, end].filter(Boolean).join('\n\n')}${listed}`
 }

@@ -20,17 +20,27 @@ export class RequestFailed extends Error {
   }
 }
 
-export const unreachable = (): RequestFailed => new RequestFailed(0, 'unreachable', texts.problem.unreachable)
+export const OFFLINE = 'offline'
+
+// A browser may think itself offline and still reach a server on the same machine: it is asked only after a failure.
+export const unreachable = (): RequestFailed =>
+  navigator.onLine
+    ? new RequestFailed(0, 'unreachable', texts.problem.unreachable)
+    : new RequestFailed(0, OFFLINE, texts.problem.offline)
 
 export function asRequestFailed(reason: unknown): RequestFailed {
   return reason instanceof RequestFailed ? reason : unreachable()
 }
 
+const SOON_SECONDS = 10
+
 export async function readProblem(response: Response): Promise<RequestFailed> {
   const problem = await problemOf(response)
   const detail = problem?.detail || problem?.title || texts.problem.status(response.status)
   const wait = Number(response.headers.get('Retry-After') ?? Number.NaN)
-  return new RequestFailed(response.status, problem?.code ?? 'unknown', detail, Number.isFinite(wait) ? wait : null)
+  const seconds = Number.isFinite(wait) && wait >= 0 ? wait : null
+  const said = seconds !== null && seconds > SOON_SECONDS ? `${detail} ${texts.problem.wait(seconds)}` : detail
+  return new RequestFailed(response.status, problem?.code ?? 'unknown', said, seconds)
 }
 
 // A proxy in between answers with HTML, or with nothing.

@@ -1,8 +1,12 @@
-import { asRequestFailed } from './problem'
+import { OFFLINE, type RequestFailed, asRequestFailed } from './problem'
 import { backoffSeconds } from './tail'
 
 const TRIES = 4
 const LONGEST_WAIT_SECONDS = 10
+
+/** Nobody should look at a question for so long that will not go out before. */
+const isFar = ({ code, retryAfterSeconds }: RequestFailed): boolean =>
+  code === OFFLINE || (retryAfterSeconds ?? 0) > LONGEST_WAIT_SECONDS
 
 const sleep = (seconds: number): Promise<void> => new Promise((wake) => setTimeout(wake, seconds * 1000))
 
@@ -13,8 +17,8 @@ export async function retried<T>(attempt: () => Promise<T>): Promise<T> {
       return await attempt()
     } catch (reason) {
       const failed = asRequestFailed(reason)
-      if (!failed.passing || failures === TRIES) throw failed
-      await sleep(Math.min(failed.retryAfterSeconds ?? backoffSeconds(failures), LONGEST_WAIT_SECONDS))
+      if (!failed.passing || failures === TRIES || isFar(failed)) throw failed
+      await sleep(failed.retryAfterSeconds ?? backoffSeconds(failures))
     }
   }
 }

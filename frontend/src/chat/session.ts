@@ -1,8 +1,8 @@
 // One open session: its snapshot, the turn being sent, and the tail that keeps the snapshot growing.
-import type { Snapshot } from '../types/streaming'
+import type { Interrupt, Resume, Snapshot } from '../types/streaming'
 import { type Follow, cancelTurn, readSnapshot, startTurn } from './api'
 import { mintId } from './identifiers'
-import { type RequestFailed, asRequestFailed } from './problem'
+import { OFFLINE, type RequestFailed, asRequestFailed } from './problem'
 import { type Frame, emptySnapshot, reduce } from './reduce'
 import { retried } from './retry'
 import { type Connection, Tail, type Truth } from './tail'
@@ -16,6 +16,8 @@ export interface Pending {
   request_id: string
   message: string
   replaces: string | null
+  /** Answers what another graph asked. */
+  command: Resume | null
   turn_id: string | null
   failed: RequestFailed | null
 }
@@ -32,6 +34,13 @@ export interface SessionState {
 
 export const isBusy = ({ snapshot, pending }: SessionState): boolean =>
   snapshot.turn != null || (pending !== null && pending.failed === null)
+
+const NOTHING: readonly Interrupt[] = []
+
+/** What another graph asked at the end of the last turn, and waits for. */
+export function asked({ snapshot, pending }: SessionState): readonly Interrupt[] {
+  return (!pending && !snapshot.turn && snapshot.messages.at(-1)?.interrupted) || NOTHING
+}
 
 export class ChatSession {
   readonly id: string
@@ -67,6 +76,7 @@ export class ChatSession {
     const { signal } = this.#opened
     document.addEventListener('visibilitychange', () => document.hidden || this.#tryAgain(), { signal })
     window.addEventListener('online', () => this.#tryAgain(), { signal })
+    window.addEventListener('online', () => this.#offline() && void this.resend(), { signal })
     if (this.#state.phase === 'loading') void this.refresh()
   }
 
@@ -87,9 +97,10 @@ export class ChatSession {
   }
 
   /** True once the server has the message. `replaces` is the last turn, to answer it anew. */
-  async send(message: string, replaces: string | null = null): Promise<boolean> {
+  async send(message: string, options: Partial<Pick<Pending, 'replaces' | 'command'>> = {}): Promise<boolean> {
     if (isBusy(this.#state)) return false
-    return this.#start({ request_id: mintId(), message, replaces, turn_id: null, failed: null })
+    const { replaces = null, command = null } = options
+    return this.#start({ request_id: mintId(), message, replaces, command, turn_id: null, failed: null })
   }
 
   /** Sends what failed once more, under the same request id: if the server had it after all, it is the same turn. */
@@ -112,9 +123,9 @@ export class ChatSession {
   async #start(pending: Pending): Promise<boolean> {
     this.#letGo()
     this.#set({ pending, problem: null })
-    const { request_id, message, replaces } = pending
+    const { request_id, message, replaces, command } = pending
     try {
-      const started = await retried(() => startTurn({ session_id: this.id, request_id, message, replaces }))
+      const started = await retried(() => startTurn({ session_id: this.id, request_id, message, replaces, command }))
       this.#set({ pending: { ...pending, turn_id: started.turn_id } })
       // Another device has asked in between: its turn comes first.
       if (started.after === this.#state.snapshot.last_seq) this.#follow('turn', started.after)
@@ -140,6 +151,10 @@ export class ChatSession {
       this.#set({ stopping: false, problem: failed.status === 409 ? null : failed })
       if (failed.status === 409) await this.refresh()
     }
+  }
+
+  #offline(): boolean {
+    return this.#state.pending?.failed?.code === OFFLINE
   }
 
   #tryAgain(): void {

@@ -10,11 +10,12 @@ interface AnnouncerProps {
   notice: Notice
 }
 
-/** The page's voice for screen readers: always mounted, it speaks at boundaries and never reads tokens. */
+/** The page's voice for screen readers: always mounted, it speaks at boundaries and never reads tokens. An emergency interrupts. */
 export function Announcer({ views, ready, notice }: AnnouncerProps) {
   const sentence = boundary(views.at(-1))
   const there = useRef<string | null>(null)
   const [said, setSaid] = useState('')
+  const urgent = said === texts.announce.emergency
 
   useEffect(() => {
     if (!ready) return
@@ -26,9 +27,14 @@ export function Announcer({ views, ready, notice }: AnnouncerProps) {
   }, [ready, sentence])
 
   return (
-    <p className="unseen" role="status" data-testid="announcer">
-      {notice ? texts.connection[notice] : said}
-    </p>
+    <>
+      <p className="unseen" role="status" data-testid="announcer">
+        {notice ? texts.connection[notice] : urgent ? '' : said}
+      </p>
+      <p className="unseen" role="alert" data-testid="alarm">
+        {urgent && said}
+      </p>
+    </>
   )
 }
 
@@ -43,6 +49,7 @@ function boundary(view: View | undefined): string {
       return stage ? texts.announce.stage(stage.name) : texts.announce.sent
     }
     case 'complete':
+      if (view.asked.length > 0) return texts.announce.asked
       return texts.announce.complete(view.sources.length)
     case 'cancelled':
       return texts.announce.stopped

@@ -2,6 +2,7 @@ import { memo, useCallback, useId, useState } from 'react'
 import type { AnswerView } from '../chat/answers'
 import { copyText } from '../chat/clipboard'
 import { texts } from '../texts'
+import { Asked } from './Asked'
 import { Emergency } from './Emergency'
 import { AgainIcon, CheckIcon, CopyIcon, DownvoteIcon, UpvoteIcon } from './Icons'
 import { Markdown } from './Markdown'
@@ -11,6 +12,7 @@ import { StageSummary, Stages } from './Stages'
 export interface AnswerActions {
   onCite(turnId: string, number: number): void
   onRegenerate(): void
+  onReply(resume: unknown, message: string): void
   onFeedback(turnId: string, value: Vote): Promise<void>
 }
 
@@ -20,9 +22,12 @@ interface AnswerProps extends AnswerActions {
   answer: AnswerView
   /** Only the last answer can be written again. */
   last: boolean
+  /** What it asked waits for an answer. */
+  waiting: boolean
 }
 
-export const Answer = memo(function Answer({ answer, last, onCite, onRegenerate, onFeedback }: AnswerProps) {
+export const Answer = memo(function Answer({ answer, last, waiting, ...actions }: AnswerProps) {
+  const { onCite, onRegenerate, onReply, onFeedback } = actions
   const { turnId, status, text, sources } = answer
   // What was read and found wanting is no source of the answer, nor is it one of an answer without a word.
   const listed = status !== 'running' && !answer.abstained && text !== '' && sources.length > 0
@@ -55,6 +60,7 @@ export const Answer = memo(function Answer({ answer, last, onCite, onRegenerate,
       ) : (
         prose
       )}
+      {answer.asked.length > 0 && <Asked questions={answer.asked} waiting={waiting} onReply={onReply} />}
       <Ending answer={answer} onRegenerate={last ? onRegenerate : undefined} />
       {listed && <SourceList sources={sources} cited={answer.cited} onOpen={cite} />}
       {!running && (text !== '' || status !== 'error') && (
@@ -111,12 +117,17 @@ interface FooterProps {
 
 function Footer({ answer, onRegenerate, onFeedback }: FooterProps) {
   const [chosen, setChosen] = useState<Vote | null>(null)
+  const [refused, setRefused] = useState(false)
   const vote = chosen ?? answer.feedback
   // Shown at once, and taken back when the server could not store it.
   const choose = (value: Vote): void => {
     const next = vote === value ? 0 : value
     setChosen(next)
-    onFeedback(answer.turnId, next).catch(() => setChosen(vote))
+    setRefused(false)
+    onFeedback(answer.turnId, next).catch(() => {
+      setChosen(vote)
+      setRefused(true)
+    })
   }
   return (
     <footer className="actions">
@@ -131,6 +142,11 @@ function Footer({ answer, onRegenerate, onFeedback }: FooterProps) {
         <>
           <VoteButton value={1} vote={vote} onChoose={choose} />
           <VoteButton value={-1} vote={vote} onChoose={choose} />
+          {refused && (
+            <span className="hint" role="alert">
+              {texts.answer.unjudged}
+            </span>
+          )}
         </>
       )}
     </footer>

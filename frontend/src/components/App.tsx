@@ -8,6 +8,9 @@ import { CloseIcon, KeyboardIcon, MenuIcon, Pulse } from './Icons'
 import { SessionList } from './SessionList'
 import { Shortcuts } from './Shortcuts'
 
+/** Where the list lies over the chat; elsewhere there is nothing to close. */
+const OVERLAID = '(max-width: 54rem)'
+
 /** The frame around a chat: the list of conversations, the address, and what is open over them. */
 export function App() {
   const route = useRoute()
@@ -15,7 +18,7 @@ export function App() {
   const searchField = useRef<HTMLInputElement>(null)
   const [listOpen, setListOpen] = useState(false)
   const [keysOpen, setKeysOpen] = useState(false)
-  const title = sessions.items.find((item) => item.session_id === route.sessionId)?.title ?? ''
+  const title = sessions.titles[route.sessionId] ?? ''
 
   const openFresh = (): void => {
     setListOpen(false)
@@ -81,7 +84,7 @@ export function App() {
         onFresh={openFresh}
         onEscape={() => {
           setListOpen(false)
-          return listOpen
+          return listOpen && matchMedia(OVERLAID).matches
         }}
         before={
           <button

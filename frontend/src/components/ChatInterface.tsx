@@ -104,16 +104,18 @@ export function ChatInterface(props: ChatInterfaceProps) {
     <main className="chat">
       <header className="top">
         {header.before}
-        <h1 dir="auto">{title || texts.sessions.fresh}</h1>
-        {lastTurnId && <Export chat={chat} title={title} />}
+        <h1 dir="auto">{title || (chat.phase === 'missing' ? texts.conversation.missingTitle : texts.sessions.fresh)}</h1>
+        {!busy && chat.views.length > 0 && <Export chat={chat} title={title} />}
         {header.after}
       </header>
       <Conversation
         views={chat.views}
         lastTurnId={lastTurnId}
         editing={editing !== null}
+        waiting={chat.asked.length > 0}
         onCite={cite}
         onRegenerate={chat.regenerate}
+        onReply={chat.reply}
         onFeedback={vote}
         onStartEdit={startEdit}
         onStopEdit={stopEdit}
@@ -140,6 +142,7 @@ export function ChatInterface(props: ChatInterfaceProps) {
               ref={composer}
               sessionId={sessionId}
               pending={chat.pending}
+              placeholder={chat.asked.length > 0 ? texts.composer.reply : texts.composer.placeholder}
               busy={busy}
               stopping={chat.stopping}
               onSend={ask}
@@ -151,7 +154,12 @@ export function ChatInterface(props: ChatInterfaceProps) {
         <p className="scope">{texts.scope}</p>
       </div>
       {shown && answer?.kind === 'answer' && answer.sources.length > 0 && (
-        <SourcePanel sources={answer.sources} selected={shown.number} onClose={() => setShown(null)} />
+        <SourcePanel
+          sources={answer.sources}
+          text={answer.text}
+          selected={shown.number}
+          onClose={() => setShown(null)}
+        />
       )}
       <Announcer views={chat.views} ready={chat.phase === 'ready'} notice={notice} />
     </main>

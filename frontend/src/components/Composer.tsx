@@ -21,6 +21,7 @@ interface ComposerProps {
   sessionId: string
   /** A message is on its way, or could not be sent; the log does not have it yet. */
   pending: boolean
+  placeholder: string
   busy: boolean
   stopping: boolean
   ref: Ref<ComposerHandle>
@@ -29,7 +30,8 @@ interface ComposerProps {
   onEditLast(): void
 }
 
-export function Composer({ sessionId, pending, busy, stopping, ref, onSend, onStop, onEditLast }: ComposerProps) {
+export function Composer({ sessionId, pending, placeholder, busy, stopping, ref, ...actions }: ComposerProps) {
+  const { onSend, onStop, onEditLast } = actions
   const draft = useDraft(sessionId)
   const field = useRef<HTMLTextAreaElement>(null)
   const sentAt = useRef(-Infinity)
@@ -82,7 +84,7 @@ export function Composer({ sessionId, pending, busy, stopping, ref, onSend, onSt
         ref={field}
         testId="composer"
         label={texts.composer.label}
-        placeholder={texts.composer.placeholder}
+        placeholder={placeholder}
         text={draft.text}
         autoFocus={hasMouse()}
         onText={draft.write}

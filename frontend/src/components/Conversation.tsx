@@ -12,11 +12,13 @@ const EMERGENCY = '[role="log"] > :last-child .emergency'
 interface ConversationProps extends AnswerActions, QuestionActions {
   views: readonly View[]
   lastTurnId: string | null
+  /** The last answer has asked something, and waits. */
+  waiting: boolean
   /** Stands in the conversation's place while it has no messages. */
   children: ReactNode
 }
 
-export function Conversation({ views, lastTurnId, children, ...actions }: ConversationProps) {
+export function Conversation({ views, lastTurnId, waiting, children, ...actions }: ConversationProps) {
   const { scroller, content, atBottom, jump } = useStickToBottom(EMERGENCY)
   const { editing, onStartEdit, onStopEdit, onEdit, onResend, onDiscard, ...answering } = actions
   const questioning = { onStartEdit, onStopEdit, onEdit, onResend, onDiscard }
@@ -38,7 +40,7 @@ export function Conversation({ views, lastTurnId, children, ...actions }: Conver
             return view.kind === 'question' ? (
               <Question key={view.id} question={view} last={last} editing={last && editing} {...questioning} />
             ) : (
-              <Answer key={view.id} answer={view} last={last} {...answering} />
+              <Answer key={view.id} answer={view} last={last} waiting={waiting && view === views.at(-1)} {...answering} />
             )
           })}
         </div>

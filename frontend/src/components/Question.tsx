@@ -1,4 +1,4 @@
-import { memo, useState } from 'react'
+import { memo, useEffect, useState } from 'react'
 import type { QuestionView } from '../chat/answers'
 import { texts } from '../texts'
 import { EditIcon } from './Icons'
@@ -38,6 +38,7 @@ export const Question = memo(function Question({ question, last, ...actions }: Q
           <span className="unseen">{texts.question.edit}</span>
         </button>
       )}
+      {pending && !pending.failed && pending.turn_id === null && <Sending key={pending.request_id} />}
       {pending?.failed && (
         <div className="failure" data-testid="error" role="alert">
           <p>{pending.failed.message}</p>
@@ -56,6 +57,22 @@ export const Question = memo(function Question({ question, last, ...actions }: Q
     </article>
   )
 })
+
+const SENDING_SECONDS = 1
+
+/** A start takes no time; when this one does, one is told that it is not forgotten. */
+function Sending() {
+  const [late, setLate] = useState(false)
+  useEffect(() => {
+    const timer = setTimeout(() => setLate(true), SENDING_SECONDS * 1000)
+    return () => clearTimeout(timer)
+  }, [])
+  return (
+    <p className="sending" role="status" data-testid="sending">
+      {late && texts.question.sending}
+    </p>
+  )
+}
 
 interface EditFormProps {
   text: string

@@ -1,4 +1,4 @@
-import { type RefObject, useState } from 'react'
+import { type RefObject, useEffect, useRef, useState } from 'react'
 import type { Sessions } from '../hooks/useSessions'
 import { pathOf } from '../hooks/useRoute'
 import { texts } from '../texts'
@@ -31,6 +31,12 @@ export function SessionList({ sessions, current, searchField, onOpen, onFresh, o
         placeholder={texts.sessions.search}
         value={query}
         onChange={(event) => sessions.search(event.target.value)}
+        onKeyDown={(event) => {
+          // It empties the field, and stops no answer.
+          if (event.key !== 'Escape' || !query) return
+          event.stopPropagation()
+          sessions.search('')
+        }}
       />
       {failed && (
         <p className="hint">
@@ -84,17 +90,31 @@ interface ItemProps {
 
 function Item({ item, current, onOpen, onRename, onDelete }: ItemProps) {
   const [renaming, setRenaming] = useState(false)
+  const link = useRef<HTMLAnchorElement>(null)
+  const back = useRef(false)
+  useEffect(() => {
+    if (!renaming && back.current) link.current?.focus()
+    back.current = false
+  }, [renaming])
   const title = titleOf(item)
   if (renaming) {
     return (
       <li className="session">
-        <Rename title={title} onRename={onRename} onClose={() => setRenaming(false)} />
+        <Rename
+          title={title}
+          onRename={onRename}
+          onClose={(byKey) => {
+            back.current = byKey
+            setRenaming(false)
+          }}
+        />
       </li>
     )
   }
   return (
     <li className="session" data-testid="session-item" data-session={item.session_id} data-running={item.running}>
       <a
+        ref={link}
         href={pathOf(item.session_id)}
         dir="auto"
         aria-current={current ? 'page' : undefined}
@@ -125,21 +145,22 @@ function Item({ item, current, onOpen, onRename, onDelete }: ItemProps) {
 interface RenameProps {
   title: string
   onRename(title: string): void
-  onClose(): void
+  /** By a key the focus was in the field, and goes back to the list. */
+  onClose(byKey: boolean): void
 }
 
 function Rename({ title, onRename, onClose }: RenameProps) {
   const [text, setText] = useState(title)
-  const keep = (): void => {
+  const keep = (byKey: boolean): void => {
     const renamed = text.trim()
     if (renamed && renamed !== title) onRename(renamed)
-    onClose()
+    onClose(byKey)
   }
   return (
     <form
       onSubmit={(event) => {
         event.preventDefault()
-        keep()
+        keep(true)
       }}
     >
       <input
@@ -150,11 +171,11 @@ function Rename({ title, onRename, onClose }: RenameProps) {
         value={text}
         onChange={(event) => setText(event.target.value)}
         onFocus={(event) => event.target.select()}
-        onBlur={keep}
+        onBlur={() => keep(false)}
         onKeyDown={(event) => {
           if (event.key !== 'Escape') return
           event.stopPropagation()
-          onClose()
+          onClose(true)
         }}
       />
     </form>

@@ -7,27 +7,38 @@ interface SourceListProps {
   onOpen(number: number): void
 }
 
-/** The sources under an answer; each opens its passage. */
+/** The sources under an answer; each opens its passage. What was read and not cited is folded away. */
 export function SourceList({ sources, cited, onOpen }: SourceListProps) {
+  const numbers = sources.map((_, index) => index + 1)
+  const named = numbers.filter((number) => cited.has(number))
+  const others = numbers.filter((number) => !cited.has(number))
+  const list = (shown: readonly number[]) => (
+    <ol>
+      {shown.map((number) => (
+        <li key={number}>
+          <button
+            type="button"
+            data-testid={`source-${number}`}
+            data-cited={cited.has(number)}
+            title={sources[number - 1]?.title}
+            onClick={() => onOpen(number)}
+          >
+            <span className="number">{number}</span> <span className="title">{sources[number - 1]?.title}</span>
+          </button>
+        </li>
+      ))}
+    </ol>
+  )
   return (
     <section className="source-list" data-testid="sources">
-      <h3>{texts.sources.heading}</h3>
-      <ol>
-        {sources.map((source, index) => (
-          <li key={source.id}>
-            <button
-              type="button"
-              data-testid={`source-${index + 1}`}
-              data-cited={cited.has(index + 1)}
-              title={source.title}
-              onClick={() => onOpen(index + 1)}
-            >
-              <span className="number">{index + 1}</span> <span className="title">{source.title}</span>
-              {!cited.has(index + 1) && <span className="unseen"> ({texts.sources.uncited})</span>}
-            </button>
-          </li>
-        ))}
-      </ol>
+      <h3>{named.length > 0 ? texts.sources.heading : texts.sources.read}</h3>
+      {list(named.length > 0 ? named : others)}
+      {named.length > 0 && others.length > 0 && (
+        <details>
+          <summary>{texts.sources.uncited(others.length)}</summary>
+          {list(others)}
+        </details>
+      )}
     </section>
   )
 }

@@ -1,5 +1,6 @@
 import { useEffect, useLayoutEffect, useRef } from 'react'
 import { safeAddress } from '../chat/markdown'
+import { type Part, quotedParts } from '../chat/quotes'
 import { texts } from '../texts'
 import type { Source } from '../types/streaming'
 import { CloseIcon } from './Icons'
@@ -9,12 +10,14 @@ const ROOM = '(min-width: 84rem)'
 
 interface SourcePanelProps {
   sources: readonly Source[]
+  /** What the answer says: what it quotes is marked in the passages. */
+  text: string
   /** The source that was asked for, counted from 1. */
   selected: number
   onClose(): void
 }
 
-export function SourcePanel({ sources, selected, onClose }: SourcePanelProps) {
+export function SourcePanel({ sources, text, selected, onClose }: SourcePanelProps) {
   const dialog = useRef<HTMLDialogElement>(null)
 
   // Closing gives the focus back to the citation that opened the panel, if it happens before the element is gone.
@@ -50,21 +53,43 @@ export function SourcePanel({ sources, selected, onClose }: SourcePanelProps) {
       </header>
       <ol>
         {sources.map((source, index) => (
-          <Passage key={source.id} source={source} number={index + 1} selected={index + 1 === selected} />
+          <Passage
+            key={source.id}
+            source={source}
+            parts={quotedParts(source.text, text)}
+            number={index + 1}
+            selected={index + 1 === selected}
+          />
         ))}
       </ol>
     </dialog>
   )
 }
 
-function Passage({ source, number, selected }: { source: Source; number: number; selected: boolean }) {
+interface PassageProps {
+  source: Source
+  parts: readonly Part[]
+  number: number
+  selected: boolean
+}
+
+function Passage({ source, parts, number, selected }: PassageProps) {
+  const quotes = parts.some((part) => part.quoted)
   const address = safeAddress(source.url)
   return (
-    <li className="passage" tabIndex={-1} data-selected={selected || undefined} aria-current={selected || undefined}>
+    <li
+      className="passage"
+      tabIndex={-1}
+      data-selected={selected || undefined}
+      data-quotes={quotes || undefined}
+      aria-current={selected || undefined}
+    >
       <h3 dir="auto">
         <span className="number">{number}</span> {source.title}
       </h3>
-      <blockquote dir="auto">{source.text}</blockquote>
+      <blockquote dir="auto">
+        {parts.map((part) => (part.quoted ? <mark key={part.at}>{part.text}</mark> : part.text))}
+      </blockquote>
       {address && (
         <a href={address.href} target="_blank" rel="noopener noreferrer">
           {texts.sources.visit(address.host)}

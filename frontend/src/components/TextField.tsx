@@ -37,7 +37,9 @@ export function TextField({ label, text, testId, ref, onText, onEnter, onKeyDown
       value={text}
       onChange={(event) => onText(event.target.value)}
       onKeyDown={(event) => {
-        const submits = event.key === 'Enter' && !event.shiftKey && !event.nativeEvent.isComposing
+        // Safari ends a composition before it tells of the Enter that ended it; only the old code 229 is left of it.
+        const { isComposing, keyCode } = event.nativeEvent
+        const submits = event.key === 'Enter' && !event.shiftKey && !isComposing && keyCode !== 229
         if (submits) {
           event.preventDefault()
           onEnter()

@@ -61,13 +61,15 @@ export function useRoute(): Navigation {
     setRoute((open) => (open.sessionId === sessionId && !open.known ? { sessionId, known: true } : open))
   }, [])
 
+  const spend = useCallback(() => {
+    asked.current = route.sessionId
+  }, [route])
+
   return {
     ...route,
     open: (sessionId) => go(pathOf(sessionId)),
     openFresh: () => go('/'),
-    spend: useCallback(() => {
-      asked.current = route.sessionId
-    }, [route]),
+    spend,
     settle,
   }
 }

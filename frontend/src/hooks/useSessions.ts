@@ -1,13 +1,16 @@
 import { useCallback, useEffect, useRef, useState } from 'react'
 import { deleteSession, listSessions, renameSession } from '../chat/api'
 import { announceChange, onChangeElsewhere } from '../chat/tabs'
-import type { SessionItem } from '../types/streaming'
+import type { SessionItem, SessionPage } from '../types/streaming'
 
 const TYPING_PAUSE_MILLISECONDS = 200
 const TOGETHER_MILLISECONDS = 100
+const RUNNING_SECONDS = 5
 
 export interface Sessions {
   items: SessionItem[]
+  /** Of all conversations that were ever in the list, also while it is searched. */
+  titles: Readonly<Record<string, string>>
   query: string
   failed: boolean
   loaded: boolean
@@ -30,24 +33,38 @@ interface Page {
 
 const NOTHING: Page = { items: [], next: null, loaded: false, failed: false }
 
+/** The first pages, until they hold `count` conversations. */
+async function readList(query: string, count: number): Promise<SessionPage> {
+  const found = new Map<string, SessionItem>()
+  let next: string | null = null
+  do {
+    const page: SessionPage = await listSessions(query, next)
+    for (const item of page.sessions) found.set(item.session_id, item)
+    next = page.next
+  } while (next && found.size < count)
+  return { sessions: [...found.values()], next }
+}
+
 /** The list of conversations, newest first; read again when something here or in another tab changes it. */
 export function useSessions(): Sessions {
   const [query, setQuery] = useState('')
   const [page, setPage] = useState(NOTHING)
+  const [titles, setTitles] = useState<Record<string, string>>({})
   const asked = useRef(0)
+  const wanted = useRef(0)
 
   const load = useCallback(
-    async (before: string | null) => {
+    async () => {
       asked.current += 1
       const ask = asked.current
-      const answer = await listSessions(query, before).catch(() => null)
+      const answer = await readList(query, wanted.current).catch(() => null)
       // An older question's answer must not replace a newer one's.
       if (ask !== asked.current) return
-      setPage((shown) => {
-        if (!answer) return { ...shown, failed: true }
-        const items = before ? [...shown.items, ...answer.sessions] : answer.sessions
-        return { items, next: answer.next, loaded: true, failed: false }
-      })
+      if (!answer) return setPage((shown) => ({ ...shown, failed: true }))
+      // Whoever has unfolded older ones keeps them.
+      wanted.current = answer.sessions.length
+      setPage({ items: answer.sessions, next: answer.next, loaded: true, failed: false })
+      setTitles((known) => ({ ...known, ...Object.fromEntries(answer.sessions.map((s) => [s.session_id, s.title])) }))
     },
     [query],
   )
@@ -56,7 +73,7 @@ export function useSessions(): Sessions {
   const reload = useCallback(
     (after = TOGETHER_MILLISECONDS) => {
       clearTimeout(soon.current)
-      if (!document.hidden) soon.current = setTimeout(() => void load(null), after)
+      if (!document.hidden) soon.current = setTimeout(() => void load(), after)
     },
     [load],
   )
@@ -78,19 +95,35 @@ export function useSessions(): Sessions {
     return () => listening.abort()
   }, [reload])
 
+  // An answer that ends in a conversation that is not open tells nobody.
+  const running = page.items.some((item) => item.running)
+  useEffect(() => {
+    if (!running) return
+    const looking = setInterval(() => reload(0), RUNNING_SECONDS * 1000)
+    return () => clearInterval(looking)
+  }, [running, reload])
+
   const changed = (change: Promise<void>): Promise<void> => change.then(touch)
 
   return {
     items: page.items,
+    titles,
     query,
     failed: page.failed,
     loaded: page.loaded,
     hasMore: page.next !== null,
-    search: setQuery,
-    more: () => void load(page.next),
+    search: (next) => {
+      wanted.current = 0
+      setQuery(next)
+    },
+    more: () => {
+      wanted.current = page.items.length + 1
+      void load()
+    },
     reload: () => reload(0),
     touch,
-    rename: (sessionId, title) => changed(renameSession(sessionId, { title })),
+    rename: (sessionId, title) =>
+      changed(renameSession(sessionId, { title })).then(() => setTitles((known) => ({ ...known, [sessionId]: title }))),
     remove: (sessionId) => changed(deleteSession(sessionId)),
   }
 }

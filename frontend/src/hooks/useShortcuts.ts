@@ -5,8 +5,10 @@ type Shortcuts = Record<string, () => void>
 const TYPING = 'input, textarea, select, [contenteditable]'
 
 /** `Alt+n` and the like work everywhere, a bare key only outside text fields, Escape also inside them. */
-function nameOf(event: KeyboardEvent): string {
-  if (event.altKey) return `Alt+${event.code.replace('Key', '').toLowerCase()}`
+function nameOf(event: KeyboardEvent, typing: boolean): string {
+  const letter = event.code.replace('Key', '').toLowerCase()
+  // On many keyboards the same keys write a letter, as `ń` in Polish: in a text field that is what they are for.
+  if (event.altKey) return typing && event.key.toLowerCase() !== letter ? '' : `Alt+${letter}`
   return event.ctrlKey || event.metaKey ? '' : event.key
 }
 
@@ -17,8 +19,8 @@ export function useShortcuts(shortcuts: Shortcuts): void {
   })
   useEffect(() => {
     const press = (event: KeyboardEvent): void => {
-      const name = nameOf(event)
       const typing = event.target instanceof Element && event.target.closest(TYPING) !== null
+      const name = nameOf(event, typing)
       const action = latest.current[name]
       if (!action || event.isComposing || (typing && name.length === 1)) return
       // A modal dialog closes itself.

@@ -1,9 +1,9 @@
 import { useEffect, useMemo, useState, useSyncExternalStore } from 'react'
 import { type View, viewsOf } from '../chat/answers'
 import type { RequestFailed } from '../chat/problem'
-import { ChatSession, type SessionState, isBusy } from '../chat/session'
+import { ChatSession, type SessionState, asked, isBusy } from '../chat/session'
 import type { Connection } from '../chat/tail'
-import type { Snapshot } from '../types/streaming'
+import type { Interrupt, Resume, Snapshot } from '../types/streaming'
 
 export interface StreamingChat extends Actions {
   views: View[]
@@ -18,6 +18,8 @@ export interface StreamingChat extends Actions {
   /** A message is on its way, or a turn is queued or running. */
   busy: boolean
   stopping: boolean
+  /** Questions of another graph to the person, which wait for an answer. */
+  asked: readonly Interrupt[]
   /** Changes when a turn begins and when it ends; empty until the session is loaded. */
   boundary: string
   /** The last turn, when it has ended: it may be asked anew. */
@@ -26,8 +28,10 @@ export interface StreamingChat extends Actions {
 
 /** They stay the same for as long as the session is open. All do nothing where they make no sense. */
 interface Actions {
-  /** True once the server has the message. */
+  /** True once the server has the message. Where the graph has asked one question, it is the answer to it. */
   send(message: string): Promise<boolean>
+  /** Answers what the graph has asked; the conversation shows `message`. */
+  reply(resume: unknown, message: string): void
   /** Asks the last turn anew, in other words. */
   edit(turnId: string, message: string): Promise<boolean>
   /** Asks the last turn anew, in the same words. */
@@ -63,6 +67,7 @@ export function useStreamingChat(sessionId: string, known: boolean): StreamingCh
     pending: state.pending !== null,
     busy: isBusy(state),
     stopping: state.stopping,
+    asked: asked(state),
     boundary: state.phase === 'ready' ? boundaryOf(state.snapshot) : '',
     lastTurnId: lastQuestion(state)?.turn_id ?? null,
   }
@@ -72,11 +77,12 @@ const boundaryOf = ({ messages, turn }: Snapshot): string => `${messages.at(-1)?
 
 function actionsOf(session: ChatSession): Actions {
   return {
-    send: (message) => session.send(message),
-    edit: (turnId, message) => session.send(message, turnId),
+    send: (message) => session.send(message, { command: answering(session.state(), message) }),
+    reply: (resume, message) => void session.send(message, { command: { resume } }),
+    edit: (turnId, message) => session.send(message, { replaces: turnId }),
     regenerate: () => {
       const question = lastQuestion(session.state())
-      if (question) void session.send(question.content, question.turn_id)
+      if (question) void session.send(question.content, { replaces: question.turn_id })
     },
     stop: () => {
       if (isBusy(session.state())) void session.stop()
@@ -92,7 +98,15 @@ function actionsOf(session: ChatSession): Actions {
   }
 }
 
+function answering(state: SessionState, resume: string): Resume | null {
+  const [question, ...others] = asked(state)
+  return question?.id && others.length === 0 ? { resume } : null
+}
+
+// What answered a graph's question cannot be asked anew: the graph has gone on.
 function lastQuestion({ snapshot, pending }: SessionState): Snapshot['messages'][number] | undefined {
   if (pending || snapshot.turn) return undefined
-  return snapshot.messages.findLast((message) => message.role === 'user')
+  const { messages } = snapshot
+  const last = messages.findLastIndex((message) => message.role === 'user')
+  return messages[last - 1]?.interrupted ? undefined : messages[last]
 }
