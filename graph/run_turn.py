@@ -41,7 +41,7 @@ class Turns:
             if not over.done():
                 over.set_result(None)
 
-        turn.on_fenced = stop
+        turn.on_refused = stop
         clock = Clock(stop, self.deadlines.turn)
         attempt = _Attempt(self, turn, claim, clock)
         task = asyncio.create_task(attempt.answer(), name=f"turn {turn.turn_id}")
@@ -173,7 +173,7 @@ class _Attempt:
 
     async def settle(self, task: "asyncio.Task[None]", expired: str | None) -> None:
         """After the answer's task: a turn that failed ends with `error` and keeps its partial text."""
-        failure = task.exception() if task.done() and not task.cancelled() else None
+        failure = task.exception() if task.done() and not task.cancelled() else self.turn.failure
         if expired is None and failure is None:
             return
         code = expired or code_of(failure, self.translator.stage)  # type: ignore[arg-type]

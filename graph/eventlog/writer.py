@@ -57,7 +57,7 @@ class HeldTurn:
     turn_id: UUID
     attempt: int
     next_seq: int
-    on_fenced: Callable[[], object] | None = None
+    on_refused: Callable[[], object] | None = None  # this attempt may write no more
     fenced: bool = False
     failure: Exception | None = None
     has_put: bool = False
@@ -72,8 +72,17 @@ class HeldTurn:
         """Called when the database refused an append, or by whoever learns earlier that the turn is lost."""
         if not self.fenced:
             self.fenced = True
-            if self.on_fenced is not None:
-                self.on_fenced()
+            self._refused()
+
+    def fail(self, failure: Exception) -> None:
+        """The database refused something of this attempt for good. Its model may be silent: nothing else would tell."""
+        if not self.fenced and self.failure is None:
+            self.failure = failure
+            self._refused()
+
+    def _refused(self) -> None:
+        if self.on_refused is not None:
+            self.on_refused()
 
 
 @dataclass(eq=False)
@@ -488,8 +497,7 @@ def _fail(part: _Part, error: Exception) -> None:
     """Nothing more of its turn is written by this attempt: what came after would leave a gap."""
     failure = error if isinstance(error, LogError) else AppendFailed()
     part.turn.pending.clear()
-    if not part.turn.fenced:
-        part.turn.failure = failure
+    part.turn.fail(failure)
     for future in part.waiting:
         _reject(future, failure)
     _fail_jobs(part, failure)

@@ -131,10 +131,11 @@ async def graph_raises(database_url: str, ask: Ask) -> list[Failed]:
 
 
 async def word_is_refused(database_url: str, ask: Ask) -> list[Failed]:
-    """By the database, for good, and so is an end that repeats it: the log ends the turn with what it has."""
+    """By the database, for good, and so is an end that repeats it: the log ends the turn with what it has. The model's
+    silence hides nothing of that."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(REFUSES_A_WORD)
-        async with wire(says(UNSPEAKABLE)) as wired, workshop(database_url, wired):
+        async with wire(hangs(UNSPEAKABLE)) as wired, workshop(database_url, wired):
             end = await ask()
         connection.execute(SPEAKS_AGAIN)
     return [Failed("an append that is refused", "graph_failed", wired.calls[0].over_at, end)]

@@ -97,7 +97,7 @@ async def test_law_3_a_stale_attempt_writes_nothing_and_learns_it(database_url: 
     stale = await held(log, candidate, lease_seconds=0)
     taken = await held(log, Candidate(stale.session_id, stale.turn_id, attempt=stale.attempt))
     fenced: list[str] = []
-    stale.on_fenced = lambda: fenced.append("told")
+    stale.on_refused = lambda: fenced.append("told")
     async with open_writer(database_url) as writer:
         await writer.append(taken, token("mine"))
         await writer.append(stale, token("stale"))
