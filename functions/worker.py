@@ -158,7 +158,7 @@ class Worker:
             self._begin(claim, asked)
 
     def _begin(self, claim: Claim, asked: float) -> None:
-        turn = HeldTurn(claim.session_id, claim.turn_id, claim.attempt, claim.next_seq)
+        turn = HeldTurn(claim.session_id, claim.turn_id, claim.attempt, claim.next_seq, claim.fresh)
         task = asyncio.create_task(self._run(turn, claim), name=f"run {claim.turn_id}")
         self.leases.take(turn, task, asked)
 

@@ -37,11 +37,11 @@ def build_graph(parts: Parts) -> StateGraph[State]:
     return graph
 
 
-def _after_safety(state: State) -> Literal["emergency", "supervisor"]:
+async def _after_safety(state: State) -> Literal["emergency", "supervisor"]:
     return "emergency" if state["alarm"] else "supervisor"
 
 
-def _after_supervisor(state: State) -> Literal["emergency", "retrieve", "emotional_support"]:
+async def _after_supervisor(state: State) -> Literal["emergency", "retrieve", "emotional_support"]:
     if state["alarm"]:
         return "emergency"
     return "retrieve" if state["agent"] == "rag_agent" else "emotional_support"

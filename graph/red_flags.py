@@ -195,9 +195,9 @@ def _data() -> dict[str, Any]:
 
 
 def _loaded(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.load(
-        files(__package__).joinpath(name).read_text("utf-8"), yaml.BaseLoader
-    )  # "no" is a word
+    """All values are text: "no" is a word. Every process reads this at its start, so with the quick parser."""
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    loaded: dict[str, Any] = yaml.load(files(__package__).joinpath(name).read_text("utf-8"), loader)
     return loaded
 
 

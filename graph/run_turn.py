@@ -108,12 +108,14 @@ class _Attempt:
 
     async def _state(self) -> StateSnapshot | None:
         """The session's checkpoint; a session's very first attempt has none to read."""
-        if self.claim.first_seq == 1 and self.turn.attempt == 1:
+        if self.claim.fresh:
             return None
         return await self.turns.served.graph.aget_state(self.config)
 
     async def _events(self) -> list[Event]:
         """The session's log; while the database is away it is asked again, for as long as the deadlines allow."""
+        if self.claim.question is not None:
+            return [Event(self.turn.session_id, 1, self.turn.turn_id, 0, "turn_started", self.claim.question)]
         while True:
             try:
                 return await self.turns.log.events(self.turn.session_id)

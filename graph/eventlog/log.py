@@ -79,6 +79,12 @@ class Claim(NamedTuple):
     first_seq: int
     next_seq: int
     age_seconds: float
+    question: str | None = None
+
+    @property
+    def fresh(self) -> bool:
+        """The first attempt at a session's first turn: there is no checkpoint yet."""
+        return self.first_seq == 1 and self.attempt == 1
 
 
 class Ended(NamedTuple):

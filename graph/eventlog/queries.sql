@@ -103,6 +103,7 @@ select session_id, turn_id, status, attempt - handed_back as spent, worker,
 
 -- name: claim
 -- CLAIM or TAKE OVER, after lock_turn. `reset` for every attempt but the first. No row: lost the race.
+-- `question`: the data of `turn_started`, where that is all that the log holds, so that nobody has to read it.
 with c as (
   update turns set status = 'running', attempt = attempt + 1, worker = %(worker)s,
                    lease_until = now() + make_interval(secs => %(lease_seconds)s)
@@ -118,7 +119,9 @@ r as (
     from c, last where c.attempt > 1
   returning seq)
 select c.attempt, c.first_seq, coalesce((select seq from r), last.seq) + 1 as next_seq,
-       extract(epoch from now() - c.created_at)::float8 as age_seconds
+       extract(epoch from now() - c.created_at)::float8 as age_seconds,
+       case when c.attempt = 1 and last.seq = 1 then (
+         select e.data::text from events e where e.session_id = c.session_id and e.seq = 1) end as question
   from c, last;
 
 -- name: append

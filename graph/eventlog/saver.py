@@ -86,6 +86,8 @@ class EventLogSaver(AsyncPostgresSaver):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """A held turn reads what it has put, and asks again while the database is away: its deadlines end the wait."""
         turn = self._turn_of(config)
+        if turn is not None and turn.fresh and not turn.has_put:
+            return None
         while True:
             try:
                 if turn is not None and turn.has_put and self._writer is not None:

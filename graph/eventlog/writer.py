@@ -30,7 +30,9 @@ GATHER_SECONDS = 0.01  # from one commit's begin to the next one's, while nobody
 WAIT_FOR_WRITES_SECONDS = 0.05  # a task that wrote nothing has no writes to wait for
 SEPARATOR = "\x1e"
 AGAIN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
-FLIGHT_TIMEOUT_MS = 500  # a process frozen in mid-flight must not hold its turns' locks: cancel waits for them
+# A process frozen in mid-flight must not hold its turns' locks: cancel waits for them, a little longer than this.
+# Not less: a flight to a slow disk or on a starved machine must not be ended.
+FLIGHT_TIMEOUT_MS = 2000
 FLIGHT_TIMEOUT_SINCE = 170_000  # Postgres 17; idle_in_transaction_session_timeout does not run inside a pipeline
 
 # Refusals that pass. SQLSTATEs by their beginning: no room or no memory; a deadlock, a serialisation failure.
@@ -57,6 +59,7 @@ class HeldTurn:
     turn_id: UUID
     attempt: int
     next_seq: int
+    fresh: bool = False  # see Claim
     on_refused: Callable[[], object] | None = None  # this attempt may write no more
     fenced: bool = False
     failure: Exception | None = None

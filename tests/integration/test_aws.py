@@ -99,7 +99,7 @@ async def test_a_whole_answer_comes_in_order_over_many_responses(
 
 async def _check_idle(made: Cloud, person: Person, session_id: str, last: int) -> None:
     """An open tab in which nobody answers holds no place for a whole window."""
-    idle = {"after": last, "follow": "session"}
+    idle: dict[str, int | str] = {"after": last, "follow": "session"}
     reply = await person.client.get(f"{made.url}/chat/stream/{session_id}", params=idle)
     assert made.functions["api"].invocations[-1].seconds < WINDOW_SECONDS
     assert (reply.status_code, reply.content) == (200, IDLE)
