@@ -1,15 +1,22 @@
 """Postgres dies, its connections break, its notifications stop: turns go on, every reader gets every event once."""
 
 import asyncio
+import json
 import random
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from graph.eventlog.log import open_pool
+from graph.retrieval.embed import Embedder
+from graph.retrieval.ingest import STARTER, ingest
 from tests.conftest import Say
+from tests.evaluation.questions import starter
 from tests.faults.fleet import Fleet, fleet
 from tests.faults.relay import relaying
 from tests.support.client import Person
@@ -21,6 +28,7 @@ SEARCHING = """
 select 1 from pg_stat_activity
  where datname = current_database() and wait_event_type = 'Lock' and query like '%passages%'
 """
+LOCKED = "lock table passages in access exclusive mode"
 MODEL = "scripted?tokens=200&delay_ms=15"
 OUTAGE_SECONDS, OUTAGE_MAX_LINES = 10, 10
 TURNS, READERS_A_TURN = 6, 4
@@ -39,12 +47,19 @@ class Watched:
     def __init__(self, running: Fleet, person: Person) -> None:
         self._fleet, self._person = running, person
         self._reads: dict[str, list[tuple[int, asyncio.Task[Resumed]]]] = {}
+        self.answers: list[tuple[str, list[Any]]] = []
 
-    async def begin(self) -> None:
+    async def ask(self, questions: Sequence[str]) -> list[str]:
         urls = [f"http://{replica.address}" for replica in self._fleet.replicas]
-        sessions = [(await self._person.start(urls[0], f"question {n}"))["session_id"] for n in range(TURNS)]
+        sessions = [(await self._person.start(urls[0], question))["session_id"] for question in questions]
         for session_id in sessions:
             self._reads[session_id] = [self._read(urls[n % 2], session_id, 0) for n in range(READERS_A_TURN)]
+        return sessions
+
+    async def begin(self) -> None:
+        """Returns in mid-stream, with one more reader, who came late."""
+        urls = [f"http://{replica.address}" for replica in self._fleet.replicas]
+        sessions = await self.ask([f"question {n}" for n in range(TURNS)])
         async with self._person.watch(urls[1], sessions[-1], after=0) as watching:
             while len(watching.frames) < SEEN_BEFORE:
                 await watching.until("token")
@@ -56,7 +71,7 @@ class Watched:
         return cursor, asyncio.create_task(read_to_the_end(url, f"/chat/stream/{session_id}", cookie, cursor))
 
     async def exact(self) -> str:
-        """Waits for every reader's terminal frame; gives how often they had to come back."""
+        """Waits for every reader's terminal frame; gives how often they had to come back, and keeps the answers."""
         came_back = 0
         for session_id, reads in self._reads.items():
             got = [(cursor, await task) for cursor, task in reads]
@@ -65,8 +80,10 @@ class Watched:
             for cursor, resumed in got:
                 assert resumed.frames == b"".join(table[cursor:])
                 came_back += resumed.came_back
-        readers = TURNS * READERS_A_TURN + 1
-        return f"{TURNS} turns, {readers} readers, 0 missing, 0 repeated; came back {came_back} times"
+            message = json.loads(table[-1].partition(b"\ndata: ")[2])["message"]
+            self.answers.append((message["content"], message["citations"]))
+        readers = sum(len(reads) for reads in self._reads.values())
+        return f"{len(self._reads)} turns, {readers} readers, 0 missing, 0 repeated; came back {came_back} times"
 
 
 @pytest.mark.timeout(120)
@@ -77,6 +94,39 @@ async def test_postgres_crashes_in_mid_stream_and_every_turn_goes_on(tmp_path: P
         await running.crash_postgres()
         say(f"Postgres crashed: {await watched.exact()}")
         assert "append interrupted" in running.replicas[0].output
+
+
+@pytest.mark.timeout(120)
+async def test_postgres_crashes_while_turns_search_and_their_answers_are_those_of_a_quiet_day(
+    tmp_path: Path, person: Person, say: Say
+) -> None:
+    asked = [question for question in starter() if question.relevant][:TURNS]
+    questions = [question.text for question in asked]
+    articles = {STARTER / f"{article}.md" for question in asked for article in question.relevant}
+    async with fleet(tmp_path, "extractive?pace_ms=5", ("serve", "serve")) as running:
+        async with open_pool(running.url, max_size=4) as pool:
+            await ingest(sorted(articles), pool=pool, embedder=Embedder())
+        quiet, searching = Watched(running, person), Watched(running, person)
+        await quiet.ask(questions)
+        await quiet.exact()
+
+        locking = await psycopg.AsyncConnection.connect(running.url)
+        await locking.execute(LOCKED)
+        await searching.ask(questions)
+        await asyncio.to_thread(_until_searching, running.url, TURNS)
+        await running.crash_postgres()
+        await locking.close()
+        say(f"Postgres crashed under {TURNS} searches: {await searching.exact()}")
+        assert searching.answers == quiet.answers
+        assert all(citations for _, citations in quiet.answers)
+
+
+def _until_searching(url: str, count: int) -> None:
+    deadline = time.monotonic() + 20
+    with psycopg.connect(url, autocommit=True) as connection:
+        while len(connection.execute(SEARCHING).fetchall()) < count:
+            assert time.monotonic() < deadline, "nobody searches"
+            time.sleep(0.02)
 
 
 @pytest.mark.timeout(120)
@@ -137,7 +187,7 @@ async def test_a_search_whose_connection_breaks_is_made_again(database_url: str,
     async with relaying(host) as relay, await psycopg.AsyncConnection.connect(database_url) as other:
         behind = database_url.replace(host, relay.address)
         async with workshop(behind, model="extractive?pace_ms=0") as shop:
-            await other.execute("lock table passages in access exclusive mode")
+            await other.execute(LOCKED)
             turn = await shop.ask()
             await shop.until(turn, "retrieval_start")
             async with asyncio.timeout(10), shop.log.pool.connection() as looking:
