@@ -6,6 +6,8 @@ const { Client } = await import('@langchain/langgraph-sdk')
 const client = new Client({ apiUrl, defaultHeaders: { cookie } })
 const human = (content) => ({ messages: [{ type: 'human', content }] })
 let hook
+let known // the thread, which a page has in its address
+let root
 let remount
 
 async function stream({ thread, text, modes }) {
@@ -21,7 +23,7 @@ async function use({ history }) {
   const { createElement, useEffect, useState } = await import('react')
   const { createRoot } = await import('react-dom/client')
   const { useStream } = await import('@langchain/langgraph-sdk/react')
-  let known = null // what a page has in its address
+  known = null
   function Chat() {
     const [threadId, setThreadId] = useState(known)
     const onThreadId = (id) => setThreadId((known = id))
@@ -29,11 +31,11 @@ async function use({ history }) {
     hook = useStream({ client, assistantId: 'agent', messagesKey: 'messages', ...kept })
     useEffect(() => {
       const messages = hook.messages.map(({ id, type, content }) => ({ id, type, content }))
-      say({ loading: hook.isLoading, messages, error: hook.error ? String(hook.error) : null })
+      const error = hook.error ? String(hook.error) : null
+      say({ loading: hook.isLoading, messages, interrupt: hook.interrupt?.value ?? null, error })
     })
     return null
   }
-  let root
   remount = () => {
     root?.unmount()
     root = createRoot(document.body)
@@ -41,6 +43,8 @@ async function use({ history }) {
   }
   remount()
 }
+
+const before = (message) => hook.getMessagesMetadata(message).firstSeenState.parent_checkpoint
 
 await obey({
   stream,
@@ -50,13 +54,17 @@ await obey({
     remount()
     say({ reloaded: true })
   },
-  regenerate: () => {
-    const { firstSeenState } = hook.getMessagesMetadata(hook.messages.at(-1))
-    return hook.submit(undefined, { checkpoint: firstSeenState.parent_checkpoint })
-  },
+  regenerate: () => hook.submit(undefined, { checkpoint: before(hook.messages.at(-1)) }),
+  edit: ({ text }) => hook.submit(human(text), { checkpoint: before(hook.messages.at(0)) }),
+  answer: ({ resume }) => hook.submit(undefined, { command: { resume } }),
   stop: () => hook.stop(),
   cancel: async ({ thread, run }) => {
     await client.runs.cancel(thread, run, true)
     say({ state: await client.threads.getState(thread), status: (await client.runs.get(thread, run)).status })
+  },
+  join: async () => {
+    const [run] = await client.runs.list(known)
+    await client.runs.join(known, run.run_id)
+    say({ state: await client.threads.getState(known), status: (await client.runs.get(known, run.run_id)).status })
   },
 })

@@ -11,15 +11,18 @@ const headers = { cookie, ...(version === '7' ? { 'x-ai-sdk-version': '7' } : {}
 const transport = new DefaultChatTransport({ api: `${url}/api/chat`, headers })
 let chat
 
+const textOf = (parts) => parts.map((part) => (part.type === 'text' ? part.text : '')).join('')
+const question = () => chat.messages.findLast((message) => message.role === 'user')
+
 function Chat() {
   chat = useChat({ id, transport })
   useEffect(() => {
     const last = chat.messages.at(-1)
     const parts = last?.role === 'assistant' ? last.parts : []
-    const text = parts.map((part) => (part.type === 'text' ? part.text : '')).join('')
     const error = chat.error ? String(chat.error.message) : null
     const roles = chat.messages.map((message) => message.role)
-    say({ status: chat.status, id: last?.id, text, parts, roles, error })
+    const asked = textOf(question()?.parts ?? [])
+    say({ status: chat.status, id: last?.id, text: textOf(parts), parts, roles, asked, error })
   })
   return null
 }
@@ -27,7 +30,12 @@ function Chat() {
 createRoot(document.body).render(createElement(Chat))
 await obey({
   send: ({ text, ...more }) => chat.sendMessage({ text }, more),
+  edit: ({ text }) => chat.sendMessage({ text, messageId: question().id }),
   resume: () => chat.resumeStream(),
   regenerate: () => chat.regenerate(),
-  stop: () => chat.stop(),
+  leave: async () => {
+    await chat.stop()
+    say({ left: true, status: '' })
+  },
+  stop: () => fetch(`${url}/api/chat/${id}/stop`, { method: 'POST', headers }),
 })

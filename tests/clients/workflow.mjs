@@ -21,5 +21,6 @@ await obey({
     const messages = [{ id: crypto.randomUUID(), role: 'user', parts: [{ type: 'text', text }] }]
     return tell(transport.sendMessages({ chatId, messages, trigger: 'submit-message' }))
   },
+  stop: () => fetch(`${url}/api/chat/${chatId}/stop`, { method: 'POST', headers }),
   join: ({ run, startIndex }) => tell(transport.reconnectToStream({ chatId: run, startIndex })),
 })

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.support.pgbouncer import EVERYTHING
@@ -82,3 +83,14 @@ def serving(database_url: str, folder: Path, model: str = SCRIPTED, **settings: 
             server.process.send_signal(signal.SIGCONT)
             server.kill()
     assert "never retrieved" not in server.output, server.output
+
+
+@contextmanager
+def serving_together(database_url: str, folder: Path, model: str, *each: dict[str, str]) -> Iterator[list[Server]]:
+    """One server for each of the settings, all started at once."""
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+
+        def started(settings: dict[str, str]) -> Server:
+            return stack.enter_context(serving(database_url, folder, model, **settings))
+
+        yield list(pool.map(started, each))

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.conftest import FreshDatabase
-from tests.support.server import Server, serving
+from tests.support.server import Server, serving, serving_together
 
 TOKENS = 60
 MODEL = f"scripted?tokens={TOKENS}&delay_ms=20"
@@ -18,8 +18,16 @@ def replicas(
     fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Server, Server]]:
     folder = tmp_path_factory.mktemp("replicas")
-    with fresh_database() as url, serving(url, folder, MODEL) as one, serving(url, folder, MODEL) as two:
+    with fresh_database() as url, serving_together(url, folder, MODEL, {}, {}) as (one, two):
         yield one, two
+
+
+@pytest.fixture(scope="package")
+def asking(fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A graph that asks a person before it acts."""
+    folder = tmp_path_factory.mktemp("asking")
+    with fresh_database() as url, serving(url, folder, GRAPH="examples.tools:graph") as server:
+        yield server
 
 
 def cookie_of(url: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.adapters.conftest import ANSWER, MODEL, cookie_of
 from tests.support.node import Said, talking
 from tests.support.proxy import proxying
-from tests.support.server import Server, serving
+from tests.support.server import Server, serving, serving_together
 
 QUESTION = "What helps?"
 VERSIONS = ["6", "7"]
@@ -80,34 +80,61 @@ async def test_a_cut_answer_is_resumed_on_another_replica_exactly(
         assert kinds(end).count("source-document") == 3, "nothing is there twice"
 
 
+async def newest_answer(url: str, cookie: str) -> Said:
+    """What the log has of it, read from any replica."""
+    async with httpx.AsyncClient(trust_env=False, headers={"cookie": cookie}) as client:
+        [session] = [item["session_id"] for item in (await client.get(f"{url}/sessions")).json()["sessions"]]
+        messages = (await client.get(f"{url}/sessions/{session}")).json()["messages"]
+        return dict(messages[-1])
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_stopped_answer_ends_for_every_reader_and_is_kept(
+async def test_a_stopped_answer_is_kept_its_question_is_edited_twice_and_whoever_left_comes_back(
     replicas: tuple[Server, Server], version: str
 ) -> None:
     one, two = replicas
     cookie = cookie_of(one.url)
-    async with talking("use_chat.mjs", version, one.url, cookie, "stopped") as talk:
+    async with talking("use_chat.mjs", version, one.url, cookie, "edited") as talk:
         talk.tell("send", text=QUESTION)
-        await talk.until(writing)
-        async with httpx.AsyncClient(trust_env=False, headers={"cookie": cookie}) as client:
-            stopped = await client.post(f"{two.url}/api/chat/stopped/stop")
-            assert stopped.status_code == 204
-            end = await talk.until(lambda said: said["status"] in ("ready", "error"))
-            [session] = [item["session_id"] for item in (await client.get(f"{two.url}/sessions")).json()["sessions"]]
-            kept = (await client.get(f"{two.url}/sessions/{session}")).json()["messages"][-1]
-        assert (kept["status"], kept["content"]) == ("cancelled", end["text"])
-        assert ANSWER.startswith(end["text"])
-        assert end["text"] != ANSWER
+        seen = set[str]()
+        for edit in ("What else?", "And what harms?"):
+            await talk.until(lambda said: writing(said) and said["id"] not in seen)
+            talk.tell("stop")
+            stopped = await talk.until(lambda said: said["status"] in ("ready", "error"))
+            kept = await newest_answer(two.url, cookie)
+            assert (kept["status"], kept["content"]) == ("cancelled", stopped["text"])
+            assert ANSWER.startswith(stopped["text"])
+            assert stopped["text"] != ANSWER
+            seen.add(stopped["id"])
+            talk.tell("edit", text=edit)
+        begun = await talk.until(lambda said: writing(said) and said["id"] not in seen)
+        talk.tell("leave")
+        await talk.until(lambda said: "left" in said)
+        talk.tell("resume")
+        await talk.until(lambda said: said["status"] == "streaming")
+        end = await talk.until(ready)
+    assert (end["id"], end["text"]) == (begun["id"], ANSWER), "useChat's own stop only hangs up"
+    assert (end["asked"], end["roles"]) == (edit, ["user", "assistant"])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_what_a_graph_asks_is_shown_and_answered(asking: Server, version: str) -> None:
+    async with talking("use_chat.mjs", version, asking.url, cookie_of(asking.url), "asking") as talk:
+        talk.tell("send", text="Book a table in Lisbon")
+        asked = await talk.until(ready)
+        [[interrupt]] = [part["data"] for part in asked["parts"] if part["type"] == "data-interrupt"]
+        assert interrupt["value"] == {"question": "Book a table in Lisbon?"}
+        talk.tell("send", text="yes", body={"command": {"resume": "yes"}})
+        end = await talk.until(lambda said: ready(said) and said["id"] != asked["id"])
+        assert end["text"] == "I asked: a table in Lisbon is booked."
+        assert "data-interrupt" not in kinds(end)
 
 
 @pytest.mark.timeout(150)
 async def test_a_killed_servers_answer_is_taken_over_and_its_text_is_exact(database_url: str, tmp_path: Path) -> None:
     """The clients read from one that lives: their streams are never cut, and a second attempt begins under them."""
     lease = {"LEASE_SECONDS": "1.5"}
-    with (
-        serving(database_url, tmp_path, MODEL, WORKER="off") as reading,
-        serving(database_url, tmp_path, MODEL, **lease) as one,
-    ):
+    with serving_together(database_url, tmp_path, MODEL, {"WORKER": "off"}, lease) as (reading, one):
         cookie = cookie_of(reading.url)
         async with (
             talking("use_chat.mjs", "6", reading.url, cookie, "killed-6") as six,
@@ -156,6 +183,21 @@ async def test_the_workflow_transport_goes_on_at_its_chunk(replicas: tuple[Serve
             talk.tell("join", run=run, startIndex=start)
             await talk.until(lambda said: "ended" in said)
             assert index(talk) == whole[begins:], start
+
+
+async def test_a_stopped_answer_ends_the_workflow_transports_stream(replicas: tuple[Server, Server]) -> None:
+    one, two = replicas
+    cookie = cookie_of(one.url)
+    async with talking("workflow.mjs", one.url, cookie, str(uuid4())) as talk:
+        talk.tell("send", text=QUESTION)
+        await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
+        talk.tell("stop")
+        await talk.until(lambda said: "ended" in said)
+        partial = "".join(chunk.get("delta", "") for chunk in index(talk))
+        assert [chunk["type"] for chunk in index(talk)][-2:] == ["abort", "finish"]
+    kept = await newest_answer(two.url, cookie)
+    assert (kept["status"], kept["content"]) == ("cancelled", partial)
+    assert partial != ANSWER
 
 
 async def test_the_workflow_transport_counts_on_from_where_a_step_begins(replicas: tuple[Server, Server]) -> None:

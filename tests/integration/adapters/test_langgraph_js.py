@@ -97,3 +97,70 @@ async def test_use_stream_shows_the_answer_grow_after_a_reload_and_writes_it_aga
         )
         assert [message["type"] for message in again["messages"]] == ["human", "ai"]
         assert again["error"] is None
+
+
+def answered(said: Said, question: str, answers: int) -> bool:
+    """So many answers are there, the last of them of this question, and no more comes."""
+    messages = said.get("messages", [])
+    return said.get("loading") is False and len(messages) == 2 * answers and messages[-2]["content"] == question
+
+
+async def test_use_stream_survives_a_cut_edits_its_first_question_and_stops(replicas: tuple[Server, Server]) -> None:
+    one, two = replicas
+    async with proxying(one.url) as proxy, talking("langgraph.mjs", proxy.url, cookie_of(one.url)) as talk:
+        talk.tell("use", history=True)
+        await talk.until(lambda said: said.get("loading") is False)
+        talk.tell("submit", text=QUESTION)
+        begun = await talk.until(lambda said: grows(said, 1))
+        proxy._upstreams = (two.url,)
+        proxy.cut()
+        end = await talk.until(lambda said: answered(said, QUESTION, 1))
+        assert proxy.went_to[two.url], "the cut came in mid-stream"
+        assert (end["messages"][-1]["content"], end["error"]) == (ANSWER, None)
+        assert end["messages"][-1]["id"] == begun["messages"][-1]["id"], "the ids are those of the other replica"
+
+        talk.tell("edit", text="What else?")
+        edited = await talk.until(lambda said: answered(said, "What else?", 1))
+        assert (edited["messages"][-1]["content"], edited["error"]) == (ANSWER, None)
+
+        talk.tell("submit", text="And then?")
+        await talk.until(lambda said: grows(said, 2))
+        talk.tell("stop")
+        await talk.until(lambda said: said["loading"] is False)
+        await stopped_early(talk, ["What else?", ANSWER, "And then?"])
+
+        talk.tell("use", history=False)
+        await talk.until(lambda said: said.get("loading") is False and not said["messages"])
+        talk.tell("submit", text=QUESTION)
+        await talk.until(lambda said: grows(said, 1))
+        talk.tell("stop")  # it only hangs up, having asked that this stops the run
+        await talk.until(lambda said: said["loading"] is False)
+        await stopped_early(talk, [QUESTION])
+
+
+def grows(said: Said, answers: int) -> bool:
+    messages = said.get("messages", [])
+    return len(messages) == 2 * answers and "w5 " in messages[-1]["content"]
+
+
+async def stopped_early(talk: Talk, before: list[str]) -> None:
+    """The run was stopped, and what it had said is kept after what was there before."""
+    talk.tell("join")
+    after = await talk.until(lambda said: "state" in said)
+    *earlier, partial = [message["content"] for message in after["state"]["values"]["messages"]]
+    assert (after["status"], earlier) == ("interrupted", before)
+    assert ANSWER.startswith(partial)
+    assert "w5 " in partial != ANSWER
+
+
+async def test_use_stream_shows_what_a_graph_asks_and_answers_it(asking: Server) -> None:
+    async with talking("langgraph.mjs", asking.url, cookie_of(asking.url)) as talk:
+        talk.tell("use", history=True)
+        await talk.until(lambda said: said.get("loading") is False)
+        talk.tell("submit", text="Book a table in Lisbon")
+        asked = await talk.until(lambda said: not said["loading"] and said["interrupt"])
+        assert asked["interrupt"] == {"question": "Book a table in Lisbon?"}
+        talk.tell("answer", resume="yes")
+        end = await talk.until(lambda said: not said["loading"] and not said["interrupt"])
+        assert end["messages"][-1]["content"] == "I asked: a table in Lisbon is booked."
+        assert end["error"] is None

@@ -18,7 +18,7 @@ from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEnti
 from tests.integration.adapters.conftest import ANSWER, MODEL
 from tests.support.client import Person
 from tests.support.proxy import proxying
-from tests.support.server import Server, serving
+from tests.support.server import Server, serving_together
 
 ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "What helps?"}]}
 MODES = ["values", "updates", "messages", "messages-tuple", "custom", "events"]
@@ -156,7 +156,7 @@ async def test_a_killed_servers_run_goes_on_and_its_text_is_exact(
     database_url: str, tmp_path: Path, connect: Connect
 ) -> None:
     lease = {"LEASE_SECONDS": "1.5"}
-    with serving(database_url, tmp_path, MODEL, **lease) as one, serving(database_url, tmp_path, MODEL, **lease) as two:
+    with serving_together(database_url, tmp_path, MODEL, lease, lease) as (one, two):
         async with proxying(one.url, two.url) as proxy:
             client = await connect(proxy.url)
             thread = await client.threads.create()
@@ -301,18 +301,17 @@ async def test_a_disconnect_stops_a_run_only_where_that_was_asked_for(
         assert (await client.runs.get(thread_id, run["run_id"]))["status"] == status
 
 
-async def test_an_interrupt_is_answered_with_a_command(database_url: str, tmp_path: Path, connect: Connect) -> None:
-    with serving(database_url, tmp_path, GRAPH="examples.tools:graph") as server:
-        client = await connect(server.url)
-        thread_id = (await client.threads.create())["thread_id"]
-        question: dict[str, Any] = {"messages": [{"role": "user", "content": "Book a table in Lisbon"}]}
-        hearing = await heard(client.runs.stream(thread_id, "agent", input=question, stream_mode=["values", "updates"]))
-        [asked] = hearing.values[-1]["__interrupt__"]
-        assert asked["value"] == {"question": "Book a table in Lisbon?"}
-        assert (await client.threads.get(thread_id))["status"] == "interrupted"
-        state = await client.threads.get_state(thread_id)
-        assert state["tasks"][0]["interrupts"] == [asked]
-        answered = await client.runs.wait(thread_id, "agent", command={"resume": "yes"})
-        assert answered["messages"][-1]["content"] == "I asked: a table in Lisbon is booked."
-        assert (await client.threads.get_state(thread_id))["next"] == []
-        assert (await client.threads.get(thread_id))["status"] == "idle"
+async def test_an_interrupt_is_answered_with_a_command(asking: Server, connect: Connect) -> None:
+    client = await connect(asking.url)
+    thread_id = (await client.threads.create())["thread_id"]
+    question: dict[str, Any] = {"messages": [{"role": "user", "content": "Book a table in Lisbon"}]}
+    hearing = await heard(client.runs.stream(thread_id, "agent", input=question, stream_mode=["values", "updates"]))
+    [asked] = hearing.values[-1]["__interrupt__"]
+    assert asked["value"] == {"question": "Book a table in Lisbon?"}
+    assert (await client.threads.get(thread_id))["status"] == "interrupted"
+    state = await client.threads.get_state(thread_id)
+    assert state["tasks"][0]["interrupts"] == [asked]
+    answered = await client.runs.wait(thread_id, "agent", command={"resume": "yes"})
+    assert answered["messages"][-1]["content"] == "I asked: a table in Lisbon is booked."
+    assert (await client.threads.get_state(thread_id))["next"] == []
+    assert (await client.threads.get(thread_id))["status"] == "idle"
