@@ -15,6 +15,7 @@ from mangum import Mangum
 from psycopg_pool import PoolTimeout
 from starlette.types import Receive, Scope, Send
 
+from functions import logs
 from functions.app import create_app
 from functions.errors import ERRORS, problem
 from functions.invoke import Claimable, Invoker, open_invoker
@@ -131,6 +132,6 @@ async def _sweep(seconds: float) -> dict[str, int]:
 
 
 environment = Environment(Settings())
-logging.getLogger().setLevel(environment.settings.log_level.upper())
+logs.to_stderr(environment.settings)  # Lambda's own handler would write the text of errors
 asyncio.set_event_loop(asyncio.new_event_loop())
 api = Mangum(Served(environment), lifespan="off")

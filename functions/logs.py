@@ -1,25 +1,33 @@
 """What the process says to stderr: lines for a person, or JSON objects with the turn that they are about.
 
-A line never holds what a person wrote. `about` names the session, turn and attempt of the task that speaks, so that
-lines of libraries carry them too; a turn's trace has the turn's id (see `functions/tracing.py`).
+A line never holds what a person wrote. What a library says may quote it: only the place where it was said is repeated.
+Warnings and errors that nobody caught go the same way. `about` names the session, turn and attempt of the task that
+speaks, so that lines of libraries carry them too; a turn's trace has the turn's id (see `functions/tracing.py`).
 """
 
 import json
 import logging
+import sys
+import threading
 import traceback
+import warnings
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, TextIO
 from uuid import UUID
 
 import orjson
 
 from functions.settings import Settings
 
+logger = logging.getLogger(__name__)
 CHATTY = ("uvicorn", "httpx", "httpcore")
 REPETITIVE = "psycopg.pool"  # each attempt to reach a database that is away
 CAUSES_MAX = 5
+STATUS_CHARACTERS = 5  # what is longer is no status, whoever calls it one
 OURS = ("functions", "graph")
+UNHEARD = ("Task exception was never retrieved", "Future exception was never retrieved")  # asyncio's words, not a text
 ABOUT = ("session_id", "turn_id", "attempt")
 about: ContextVar[dict[str, Any] | None] = ContextVar("about", default=None)
 
@@ -38,7 +46,7 @@ class Json(logging.Formatter):
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": said(record),
             **_about(record),
         }
         if record.exc_info and record.exc_info[0] is not None:
@@ -53,15 +61,20 @@ class Json(logging.Formatter):
 class Text(logging.Formatter):
     """As `Json`, for a person's eyes."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
-
     def format(self, record: logging.LogRecord) -> str:
         names = "".join(f" {name}={value}" for name, value in _about(record).items() if name != "trace_id")
-        return super().format(record) + names
+        lines = [f"{self.formatTime(record)} {record.levelname} {record.name} {said(record)}{names}"]
+        if record.exc_info and record.exc_info[0] is not None:
+            lines += [f"  {place}" for place in (*places(record.exc_info[2]), kinds(record.exc_info[1]))]
+        return "\n".join(lines)
 
-    def formatException(self, ei: Any) -> str:
-        return "\n".join([*(f"  {place}" for place in places(ei[2])), f"  {kinds(ei[1])}"])
+
+def said(record: logging.LogRecord) -> str:
+    """Our own words; a library's only where they are known to be without a text of somebody's."""
+    if record.name.partition(".")[0] in OURS:
+        return record.getMessage()
+    words = next((words for words in UNHEARD if str(record.msg).startswith(words)), "")
+    return f"{words} at {record.pathname}:{record.lineno}".lstrip()
 
 
 def _about(record: logging.LogRecord) -> dict[str, Any]:
@@ -74,7 +87,8 @@ def kinds(error: BaseException | None) -> str:
     found: list[str] = []
     while error is not None and len(found) < CAUSES_MAX:
         status = getattr(error, "status_code", None) or getattr(error, "sqlstate", None)
-        found.append(type(error).__name__ + (f"({status})" if isinstance(status, int | str) else ""))
+        short = isinstance(status, int | str) and len(str(status)) <= STATUS_CHARACTERS
+        found.append(type(error).__name__ + (f"({status})" if short else ""))
         error = error.__cause__ or error.__context__
     return " from ".join(found)
 
@@ -88,9 +102,38 @@ def to_stderr(settings: Settings) -> None:
     level = logging.getLevelName(settings.log_level.upper())
     handler = logging.StreamHandler()
     handler.setFormatter(Json() if settings.log_format == "json" else Text())
-    logging.basicConfig(level=max(level, logging.INFO), handlers=[handler])
+    logging.basicConfig(level=max(level, logging.INFO), handlers=[handler], force=True)
     for name in OURS:
         logging.getLogger(name).setLevel(level)
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, level))
     logging.getLogger(REPETITIVE).setLevel(logging.ERROR)
+    warnings.showwarning = _warned
+    sys.excepthook = _ended
+    sys.unraisablehook = lambda dropped: _error(
+        "an error in a destructor or a callback", dropped.exc_value, dropped.exc_traceback
+    )
+    threading.excepthook = lambda ended: _error("a thread ended with an error", ended.exc_value, ended.exc_traceback)
+
+
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    logger.warning("%s at %s:%d", category.__name__, filename, lineno)
+
+
+def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        _error("the process ends with an error", error, trace)
+
+
+def _error(what: str, error: BaseException | None, trace: TracebackType | None) -> None:
+    if error is not None:
+        logger.error(what, exc_info=(type(error), error, trace))

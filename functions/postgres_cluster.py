@@ -36,6 +36,10 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
+    # Rows and statements that are refused hold what people wrote.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+    "log_parameter_max_length_on_error": "0",
 }
 
 # Libc's character classes split words for full-text search; macOS has no C.UTF-8.

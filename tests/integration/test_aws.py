@@ -268,3 +268,14 @@ def test_what_serves_imports_nothing_heavy(say: Say) -> None:
         assert set(packages) <= LIGHT, done
         took.append(int(milliseconds))
     say(f"Lambda api: its modules are imported in {min(took)} ms (the quickest of 3)")
+
+
+def test_the_log_quotes_no_error_though_lambda_has_a_handler_of_its_own() -> None:
+    program = (
+        "import logging; logging.basicConfig(); import functions.aws\n"
+        "logging.getLogger('some.library').error('odd: canary', exc_info=ValueError('canary'))"
+    )
+    environment = {**os.environ, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert "canary" not in done.stderr
+    assert "ValueError" in done.stderr

@@ -1,8 +1,10 @@
 """What a load generator notices, and how it judges: it must see every fault that it is there for."""
 
+import ast
 import json
 import random
 import time
+from pathlib import Path
 
 import pytest
 
@@ -168,3 +170,22 @@ def test_the_plans_targets_are_marked_where_they_are_missed_or_were_not_measured
     assert found["frame received → on screen"] == ("", "", "not measured", True)
     only_ten = {str(row[0]): (row[3], row[-1], marked) for row, marked in targets.rows(runs[:1])}
     assert only_ten["first token"] == ("not measured", "not measured", True)
+
+
+def _calls(attribute: str) -> list[ast.Call]:
+    trees = [ast.parse(file.read_text()) for file in Path(limits.__file__).parent.rglob("*.py")]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == attribute]
+
+
+def test_a_request_stands_in_the_load_tests_tables_by_a_name_that_is_a_constant() -> None:
+    """By its address otherwise, and an address, a query or a name that is put together may hold what somebody wrote."""
+    asked = [call for call in _calls("request") if ast.unparse(call.func) == "self.request"]
+    tailed = [call for call in _calls("get") if ast.unparse(call.func) == "self.client.get"]
+    for call in asked + tailed:
+        names = [keyword.value for keyword in call.keywords if keyword.arg == "name"]
+        assert [type(name) for name in names] == [ast.Constant], ast.unparse(call)
+    assert len(asked) >= 5
+    assert len(tailed) >= 1
+    others = [ast.unparse(call.func) for verb in ("post", "put", "patch", "delete") for call in _calls(verb)]
+    assert not [name for name in others if name.startswith("self.client.")], "each goes through `request`"

@@ -38,6 +38,31 @@ def test_an_error_is_named_with_its_cause_and_place_but_not_quoted(formatter: lo
     assert "test_logs.py" in said
 
 
+@pytest.mark.parametrize("formatter", [Json(), Text()], ids=["json", "text"])
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.ERROR])
+def test_of_what_a_library_says_only_the_place_is_repeated(formatter: logging.Formatter, level: int) -> None:
+    for name in ("langchain_core.callbacks.manager", "asyncio", "py.warnings", "functions_of_others", "root"):
+        record = logging.LogRecord(name, level, "/lib/some.py", 77, f"odd: {CANARY} %s", (CANARY,), None)
+        said = formatter.format(record)
+        assert CANARY not in said
+        assert name in said
+        assert "/lib/some.py:77" in said
+
+
+@pytest.mark.parametrize("formatter", [Json(), Text()], ids=["json", "text"])
+def test_that_a_task_failed_unheard_is_said(formatter: logging.Formatter) -> None:
+    text = f"Task exception was never retrieved\nfuture: <Task exception=ValueError('{CANARY}')>"
+    said = formatter.format(logging.LogRecord("asyncio", logging.ERROR, __file__, 1, text, (), None))
+    assert "Task exception was never retrieved" in said
+    assert CANARY not in said
+
+
+def test_what_calls_itself_a_status_but_is_a_text_is_not_repeated() -> None:
+    error = ProviderError()
+    error.status_code = CANARY  # type: ignore[assignment]
+    assert logs.kinds(error) == "ProviderError"
+
+
 def test_json_is_one_line_whatever_is_in_it() -> None:
     said = Json().format(logging.LogRecord("x", logging.INFO, __file__, 1, 'a\n"b"\x00 %s', ("\ud800",), None))
     assert "\n" not in said
