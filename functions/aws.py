@@ -109,7 +109,7 @@ async def _run(session_id: UUID, seconds: float) -> bool:
     from functions.worker import work
 
     async with work(replica, serve) as worker:
-        worker.take(candidate)
+        await worker.take(candidate)
         await worker.drain(max(0.0, ends_at - asyncio.get_running_loop().time() - HAND_BACK_SECONDS))
     return True
 

@@ -66,9 +66,9 @@ class Worker:
         """Somebody waits for a turn of this session, and hears nothing."""
         self.queued()
 
-    def take(self, candidate: Candidate) -> None:
-        """This turn, whoever began it."""
-        self._claim(candidate)
+    async def take(self, candidate: Candidate) -> None:
+        """This turn, whoever began it. Returns when it is claimed or another's: a drain before would refuse it."""
+        await asyncio.wait((self._claim(candidate),))
 
     def grown(self, sessions: Iterable[UUID]) -> None:
         """These logs grew by another's hand: a turn of ours there was cancelled or taken."""
