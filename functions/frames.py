@@ -8,8 +8,15 @@ from graph.eventlog.hub import Frame
 RETRY_MS = 500
 IDLE_RETRY_MS = 5000  # where nobody answers, and a response may not wait until somebody does
 PING = b"event: ping\ndata: {}\n\n"  # no id: the cursor stays where it is
-OPENING = f"retry: {RETRY_MS}\n".encode() + PING  # one block: some parsers make an event of a block with only `retry`
+RETRY = f"retry: {RETRY_MS}\n".encode()  # in one block with a ping: some parsers make an event of a block of its own
+OPENING = RETRY + PING
 IDLE = f"retry: {IDLE_RETRY_MS}\n".encode() + PING
+
+
+def buffered_opening(silent_seconds: float) -> bytes:
+    """Of a response that arrives only when it is whole: a client may have to wait so long before it hears of the next
+    one, and nothing is wrong."""
+    return RETRY + PING.replace(b"{}", orjson.dumps({"silent_seconds": silent_seconds}))
 
 
 def decode(frame: Frame) -> StreamEvent:

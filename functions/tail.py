@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from functions.auth import Owner
 from functions.contract import Problem
-from functions.frames import IDLE, OPENING, PING
+from functions.frames import IDLE, OPENING, PING, buffered_opening
 from functions.metrics import Delivery
 from functions.replica import Replica, Serving
 from graph.eventlog.errors import BadCursor, DatabaseUnavailable, LogError
@@ -39,14 +39,22 @@ class Wire(Protocol):
 
 
 class _Ours:
-    opening, ping = OPENING, PING
+    ping = PING
     over = False
+
+    def __init__(self, opening: bytes = OPENING) -> None:
+        self.opening = opening
 
     def render(self, frames: Sequence[Frame]) -> bytes:
         return b"".join(frame.data for frame in frames)
 
 
-WIRE = _Ours()
+UNBUFFERED = _Ours()
+
+
+def _ours(replica: Replica) -> Wire:
+    window = replica.settings.stream_window_seconds
+    return _Ours(buffered_opening(window)) if replica.buffered and window is not None else UNBUFFERED
 
 
 class TailResponse(Response):
@@ -66,13 +74,14 @@ class TailResponse(Response):
         follow: Follow,
         watching: ExitStack,
         headers: Mapping[str, str] | None = None,
-        wire: Wire = WIRE,
+        wire: Wire | None = None,
         left: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(status_code=200, headers={**HEADERS, **(headers or {})})
         del self.headers["content-length"]
         self._replica, self._reader, self._owner = replica, reader, owner
-        self._follow, self._watching, self._wire, self._left = follow, watching, wire, left
+        self._follow, self._watching, self._left = follow, watching, left
+        self._wire = wire or _ours(replica)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._watching:

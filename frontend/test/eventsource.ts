@@ -32,9 +32,9 @@ export class FakeEventSource extends EventTarget {
     this.closedByPage = true
   }
 
-  ping(): void {
+  ping(data: object = {}): void {
     this.readyState = FakeEventSource.OPEN
-    this.dispatchEvent(new MessageEvent('ping', { data: '{}' }))
+    this.dispatchEvent(new MessageEvent('ping', { data: JSON.stringify(data) }))
   }
 
   send(seq: number, type: StreamEvent['type'], data: object): void {

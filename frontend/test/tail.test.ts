@@ -91,6 +91,20 @@ describe('when the connection breaks', () => {
     expect(FakeEventSource.opened.length).toBe(1)
   })
 
+  test('through a gateway that buffers it is lost only when the next response is long overdue', async () => {
+    openTail()
+    FakeEventSource.last.ping({ silent_seconds: 3 })
+    FakeEventSource.last.breakOff()
+    await seconds(5)
+    FakeEventSource.last.ping({ silent_seconds: 3 })
+    FakeEventSource.last.breakOff()
+    await seconds(5)
+    expect(connections).not.toContain('lost')
+    FakeEventSource.last.breakOff()
+    await seconds(1.1)
+    expect(connections.at(-1)).toBe('lost')
+  })
+
   test('a refusal asks the snapshot, and goes on after what it holds', async () => {
     truth = () => Promise.resolve({ cursor: 7 })
     openTail()
@@ -178,6 +192,16 @@ describe('the page', () => {
     setHidden(false)
     expect(FakeEventSource.last.url).toContain('after=1')
     expect(FakeEventSource.open.length).toBe(1)
+  })
+
+  test('put away for later lets the connection go, and brought back opens one after the cursor', () => {
+    openTail()
+    FakeEventSource.last.send(1, 'token', token('a'))
+    window.dispatchEvent(Object.assign(new Event('pagehide'), { persisted: true }))
+    expect(FakeEventSource.open).toEqual([])
+    expect(connections.at(-1)).toBe('paused')
+    window.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }))
+    expect(FakeEventSource.open.map((source) => source.url)).toEqual([`/chat/stream/${SESSION}?after=1`])
   })
 
   test('opened hidden waits until it is shown', () => {

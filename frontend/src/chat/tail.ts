@@ -57,6 +57,8 @@ export class Tail {
   #cursor: number
   #heardAt = 0
   #failures = 0
+  #silentSeconds = 0
+  #overdue: ReturnType<typeof setTimeout> | undefined
   #retry: ReturnType<typeof setTimeout> | undefined
   #watch: ReturnType<typeof setInterval> | undefined
   #recovering = 0
@@ -74,6 +76,7 @@ export class Tail {
   close(): void {
     this.#listening.abort()
     clearInterval(this.#watch)
+    this.#settle()
     this.#drop()
   }
 
@@ -81,13 +84,14 @@ export class Tail {
   reconnect(as: 'connecting' | 'lost' = 'lost'): void {
     if (this.#listening.signal.aborted) return
     this.#drop()
-    this.#options.onConnection(navigator.onLine ? as : 'offline')
+    if (as === 'lost') this.#away()
+    else this.#options.onConnection(navigator.onLine ? as : 'offline')
     this.#heardAt = performance.now()
     const source = new EventSource(eventsUrl(this.#options.sessionId, this.#cursor, this.follow))
     for (const type of Object.keys(EVENT_TYPES)) {
       source.addEventListener(type, (event) => this.#receive(source, event as MessageEvent<string>))
     }
-    source.addEventListener('ping', () => this.#heard(source))
+    source.addEventListener('ping', (event) => this.#pinged(source, event as MessageEvent<string>))
     source.addEventListener('error', (event) => this.#failed(source, event))
     this.#source = source
   }
@@ -100,6 +104,7 @@ export class Tail {
   }
 
   #pause = (): void => {
+    this.#settle()
     this.#drop()
     this.#options.onConnection('paused')
   }
@@ -107,9 +112,31 @@ export class Tail {
   #heard(source: EventSource): boolean {
     if (source !== this.#source) return false
     this.#heardAt = performance.now()
+    this.#settle()
     if (this.follow === 'turn') this.#failures = 0
     this.#options.onConnection('live')
     return true
+  }
+
+  #pinged(source: EventSource, { data }: MessageEvent<string>): void {
+    const { silent_seconds } = JSON.parse(data) as { silent_seconds?: number }
+    if (this.#heard(source) && silent_seconds !== undefined) this.#silentSeconds = silent_seconds
+  }
+
+  // Through a gateway that buffers, as Lambda's does, nothing of a response arrives before its end: only when that is
+  // long overdue has the connection been lost.
+  #away(): void {
+    const { onConnection } = this.#options
+    if (!navigator.onLine) return onConnection('offline')
+    if (this.#silentSeconds === 0) return onConnection('lost')
+    if (this.#overdue !== undefined) return
+    onConnection('connecting')
+    this.#overdue = setTimeout(() => onConnection('lost'), 2 * this.#silentSeconds * 1000)
+  }
+
+  #settle(): void {
+    clearTimeout(this.#overdue)
+    this.#overdue = undefined
   }
 
   // The event type `error` of the contract and EventSource's own `error` arrive under one name; only ours has data.
@@ -132,9 +159,13 @@ export class Tail {
   // CLOSED: refused (204, 404, 5xx). EventSource does not say which, so the snapshot is asked.
   #failed(source: EventSource, event: Event): void {
     if (source !== this.#source || 'data' in event) return
-    this.#options.onConnection(navigator.onLine ? 'lost' : 'offline')
-    if (source.readyState === EventSource.CLOSED) void this.#recover()
-    else if (this.follow === 'session') this.#comeBackLater()
+    if (source.readyState === EventSource.CLOSED) {
+      this.#options.onConnection(navigator.onLine ? 'lost' : 'offline')
+      void this.#recover()
+    } else {
+      this.#away()
+      if (this.follow === 'session') this.#comeBackLater()
+    }
   }
 
   #comeBackLater(): void {
