@@ -104,6 +104,7 @@ async def source(servers: Servers, tab: Tab) -> None:
 async def unfolded(servers: Servers, tab: Tab) -> None:
     await done(servers, tab)
     await tab.by("summary").locator("summary").click()
+    await tab.by("user-message").scroll_into_view_if_needed()
 
 
 async def judged(servers: Servers, tab: Tab) -> None:
