@@ -7,7 +7,10 @@ const { WorkflowChatTransport } = await import('@ai-sdk/workflow/client')
 const headers = { cookie, 'content-type': 'application/json', 'x-ai-sdk-version': '7' }
 const transport = new WorkflowChatTransport({
   api: `${url}/api/chat`,
-  prepareSendMessagesRequest: ({ id, messages }) => ({ body: { id, messages }, headers }),
+  prepareSendMessagesRequest: ({ id, messages, trigger, messageId, body }) => ({
+    body: { id, messages, trigger, messageId, ...body },
+    headers,
+  }),
   prepareReconnectToStreamRequest: ({ api }) => ({ api, headers }),
 })
 
@@ -17,9 +20,9 @@ async function tell(stream) {
 }
 
 await obey({
-  send: ({ text }) => {
-    const messages = [{ id: crypto.randomUUID(), role: 'user', parts: [{ type: 'text', text }] }]
-    return tell(transport.sendMessages({ chatId, messages, trigger: 'submit-message' }))
+  send: ({ text, id = crypto.randomUUID(), ...more }) => {
+    const messages = [{ id, role: 'user', parts: [{ type: 'text', text }] }]
+    return tell(transport.sendMessages({ chatId, messages, trigger: 'submit-message', ...more }))
   },
   stop: () => fetch(`${url}/api/chat/${chatId}/stop`, { method: 'POST', headers }),
   join: ({ run, startIndex }) => tell(transport.reconnectToStream({ chatId: run, startIndex })),

@@ -185,19 +185,40 @@ async def test_the_workflow_transport_goes_on_at_its_chunk(replicas: tuple[Serve
             assert index(talk) == whole[begins:], start
 
 
-async def test_a_stopped_answer_ends_the_workflow_transports_stream(replicas: tuple[Server, Server]) -> None:
+async def test_through_the_workflow_transport_an_answer_is_stopped_edited_and_written_again(
+    replicas: tuple[Server, Server],
+) -> None:
     one, two = replicas
     cookie = cookie_of(one.url)
     async with talking("workflow.mjs", one.url, cookie, str(uuid4())) as talk:
-        talk.tell("send", text=QUESTION)
-        await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
-        talk.tell("stop")
+        for more in ({}, {"messageId": "asked"}):
+            talk.heard.clear()
+            talk.tell("send", text=QUESTION, id="asked", **more)
+            await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
+            talk.tell("stop")
+            await talk.until(lambda said: "ended" in said)
+            partial = "".join(chunk.get("delta", "") for chunk in index(talk))
+            assert [chunk["type"] for chunk in index(talk)][-2:] == ["abort", "finish"]
+            kept = await newest_answer(two.url, cookie)
+            assert (kept["status"], kept["content"]) == ("cancelled", partial)
+            assert partial != ANSWER
+        talk.heard.clear()
+        talk.tell("send", text=QUESTION, id="asked", trigger="regenerate-message")
         await talk.until(lambda said: "ended" in said)
-        partial = "".join(chunk.get("delta", "") for chunk in index(talk))
-        assert [chunk["type"] for chunk in index(talk)][-2:] == ["abort", "finish"]
-    kept = await newest_answer(two.url, cookie)
-    assert (kept["status"], kept["content"]) == ("cancelled", partial)
-    assert partial != ANSWER
+        assert "".join(chunk.get("delta", "") for chunk in index(talk)) == ANSWER
+    assert (await newest_answer(two.url, cookie))["id"] == index(talk)[0]["messageId"]
+
+
+async def test_what_a_graph_asks_is_answered_through_the_workflow_transport(asking: Server) -> None:
+    async with talking("workflow.mjs", asking.url, cookie_of(asking.url), str(uuid4())) as talk:
+        talk.tell("send", text="Book a table in Lisbon")
+        await talk.until(lambda said: "ended" in said)
+        assert "data-interrupt" in [chunk["type"] for chunk in index(talk)]
+        talk.heard.clear()
+        talk.tell("send", text="yes", body={"command": {"resume": "yes"}})
+        await talk.until(lambda said: "ended" in said)
+        said = "".join(chunk.get("delta", "") for chunk in index(talk))
+    assert said == "I asked: a table in Lisbon is booked."
 
 
 async def test_the_workflow_transport_counts_on_from_where_a_step_begins(replicas: tuple[Server, Server]) -> None:
