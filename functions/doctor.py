@@ -47,6 +47,8 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
             for look in (_version, _extension, _schema, _privileges, _clock, _passages):
                 yield await look(connection)
             yield await _notify(settings, url, connection)
+            if settings.retention_days is not None:
+                yield await _retention(connection, settings.retention_days)
     yield await _in_thread("model", lambda: _model(settings))
     if settings.graph is None and not settings.model.startswith("scripted"):
         yield await _in_thread("embeddings", lambda: _embeddings(settings))
@@ -139,6 +141,21 @@ async def _notify(settings: Settings, url: str, connection: AsyncConnection[Any]
         return Finding("NOTIFY", "ok", "arrives")
     mend = "Nothing is lost, all goes by polling. Behind PgBouncer in transaction mode set PULSELINE_NOTIFY=off."
     return Finding("NOTIFY", "warning", "does not arrive", mend)
+
+
+async def _retention(connection: AsyncConnection[Any], days: float) -> Finding:
+    """A day's grace, for a sweep that comes once a day."""
+    statement = """select exists (select 1 from sessions
+                   where deleted_at is null and updated_at < now() - %s * interval '1 day'
+                     and session_id not in (select session_id from turns where status in ('queued', 'running')))"""
+    try:
+        overdue = await _one(connection, statement, days + 1)
+    except psycopg.errors.UndefinedTable:
+        overdue = False
+    if not overdue:
+        return Finding("retention", "ok", "no session is older than it may be")
+    mend = "Run `pulseline sweep` every day, by cron or a CronJob: nobody else erases them."
+    return Finding("retention", "warning", f"sessions are older than {days:g} days by a day and more", mend)
 
 
 async def _in_thread(what: str, look: Callable[[], str]) -> Finding:

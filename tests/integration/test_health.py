@@ -91,6 +91,16 @@ async def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(database_url: st
     )
 
 
+async def test_the_doctor_notices_that_nobody_sweeps(database_url: str) -> None:
+    made = "insert into sessions (session_id, owner, updated_at) values (gen_random_uuid(), 'o', now() - interval '%s')"
+    assert "retention" not in await _found(database_url)
+    _execute(database_url, made % "30 days 20 hours")
+    assert (await _found(database_url, retention_days=30))["retention"].verdict == "ok"
+    _execute(database_url, made % "31 days 4 hours")
+    found = (await _found(database_url, retention_days=30))["retention"]
+    assert (found.verdict, "pulseline sweep" in found.mend) == ("warning", True)
+
+
 async def test_the_doctor_without_a_database_still_looks_at_the_rest() -> None:
     settings = Settings(model="provider-that-is-not:there")
     found = {finding.what: finding async for finding in examine(settings, "postgresql://127.0.0.1:9/none")}
