@@ -38,7 +38,7 @@ TESTS=".venv/bin/pytest -p no:cacheprovider -v --durations=0 --durations-min=1"
 began=$(date +%s)
 step image infra/image/build.sh "$TAG"
 built=$(($(date +%s) - began))
-tested tests env PULSELINE_TEST_IMAGE="$TAG" $TESTS \
+tested tests env TEST_IMAGE="$TAG" $TESTS \
   tests/image tests/infra tests/integration/test_aws.py tests/e2e/test_lambda.py
 tested pgbouncer env TEST_PGBOUNCER=1 $TESTS -n 2 tests/integration
 step faults make --no-print-directory faults FAULTS="${FAULTS:-}"

@@ -24,7 +24,7 @@ from tests.support.caddy import proxying
 from tests.support.client import ENDS, Person, Received, check_whole_turn
 from tests.support.lambdas import Function, cloud
 
-IMAGE = os.environ["PULSELINE_TEST_IMAGE"]
+IMAGE = os.environ["TEST_IMAGE"]
 ROOT = Path(__file__).parents[2]
 SLOW = "scripted?tokens=150&delay_ms=30"
 QUESTION = "What are the symptoms of asthma?"
