@@ -42,15 +42,15 @@ PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 FILL = """
 with made as (
   insert into sessions (session_id, owner, title)
-  select md5('session ' || s)::uuid, 'owner ' || s %% 1000, 'What helps?' from generate_series(%(first)s, %(last)s) s),
+  select md5('session ' || s)::uuid, 'owner ' || s %% 1000, 'What helps?' from generate_series(%(first)s::int, %(last)s::int) s),
 answered as (
   insert into turns (session_id, turn_id, request_id, status, attempt, first_seq, last_seq, ended_at)
   select md5('session ' || s)::uuid, md5('turn ' || s || ' ' || t)::uuid, 'request ' || t, 'done', 1,
          1 + t * %(turn)s, (1 + t) * %(turn)s, now() - interval '1 day'
-    from generate_series(%(first)s, %(last)s) s, generate_series(0, %(rows)s / %(turn)s - 1) t),
+    from generate_series(%(first)s::int, %(last)s::int) s, generate_series(0, %(rows)s::int / %(turn)s - 1) t),
 new as (
-  select md5('session ' || s)::uuid as session_id, s, n from generate_series(%(first)s, %(last)s) s,
-         generate_series(1, %(rows)s) n)
+  select md5('session ' || s)::uuid as session_id, s, n from generate_series(%(first)s::int, %(last)s::int) s,
+         generate_series(1, %(rows)s::int) n)
 insert into events (session_id, seq, turn_id, attempt, type, data)
 select session_id, n, md5('turn ' || s || ' ' || (n - 1) / %(turn)s)::uuid, 1,
        case when n %% %(turn)s = 0 then 'done' else 'token' end,
