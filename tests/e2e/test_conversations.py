@@ -149,6 +149,12 @@ async def test_conversations_are_found_renamed_and_deleted_for_good(brisk: Serve
     async with visitor.person() as person:
         assert (await person.client.get(f"{brisk.url}/sessions/{about['iron']}")).status_code == 404
 
+    await items.hover()
+    await tab.button("Delete “About sleep”").click()
+    await tab.by("confirm-delete").click()
+    await expect(items).to_have_count(0)
+    await expect(tab.by("new-chat")).to_be_focused()
+
 
 async def test_a_new_title_stays_while_the_list_is_searched(brisk: Server, visitor: Visitor) -> None:
     tab = await visitor.open(brisk.url)

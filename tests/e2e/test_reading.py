@@ -39,6 +39,10 @@ LINES = """cell => {
   words.selectNodeContents(cell)
   return words.getClientRects().length
 }"""
+PREVENTED = """key => {
+  const press = new KeyboardEvent('keydown', { ...key, altKey: true, bubbles: true, cancelable: true })
+  return !document.activeElement.dispatchEvent(press)
+}"""
 ANIMATED = "document.getAnimations().length > 0"
 
 
@@ -72,6 +76,21 @@ async def test_the_keyboard_does_everything(endless: Server, visitor: Visitor) -
     await expect(tab.by("source-panel").locator("[aria-current=true]")).to_be_focused()
     await tab.page.keyboard.press("Escape")
     await expect(tab.by("source-2")).to_be_focused()
+
+
+async def test_option_and_n_write_a_letter_in_a_text_field_and_begin_a_chat_elsewhere(
+    brisk: Server, visitor: Visitor
+) -> None:
+    tab = await visitor.open(brisk.url)
+    await tab.ask()
+    await tab.until("complete")
+    await expect(tab.by("composer")).to_be_focused()
+    assert not await tab.page.evaluate(PREVENTED, {"key": "ń", "code": "KeyN"})
+    await expect(tab.by("answer")).to_have_count(1)
+    await tab.by("composer").blur()
+    assert await tab.page.evaluate(PREVENTED, {"key": "ń", "code": "KeyN"})
+    await expect(tab.by("answer")).to_have_count(0)
+    await expect(tab.by("composer")).to_be_focused()
 
 
 async def test_escape_in_the_search_field_empties_it_and_stops_no_answer(endless: Server, visitor: Visitor) -> None:

@@ -17,10 +17,16 @@ interface SessionListProps {
 
 export function SessionList({ sessions, current, searchField, onOpen, onFresh, onDeleted }: SessionListProps) {
   const [deleting, setDeleting] = useState<SessionItem | null>(null)
+  const fresh = useRef<HTMLButtonElement>(null)
+  const orphaned = useRef(false)
+  useEffect(() => {
+    if (!deleting && orphaned.current) fresh.current?.focus()
+    orphaned.current = false
+  }, [deleting])
   const { items, query, loaded, failed } = sessions
   return (
     <nav className="sessions" aria-label={texts.sessions.label}>
-      <button type="button" className="fresh" data-testid="new-chat" onClick={onFresh}>
+      <button ref={fresh} type="button" className="fresh" data-testid="new-chat" onClick={onFresh}>
         <PlusIcon /> {texts.sessions.fresh}
       </button>
       <input
@@ -71,6 +77,8 @@ export function SessionList({ sessions, current, searchField, onOpen, onFresh, o
           onConfirm={async () => {
             await sessions.remove(deleting.session_id)
             onDeleted(deleting.session_id)
+            // The button that had the focus is gone with its conversation; a new chat takes the focus by itself.
+            orphaned.current = deleting.session_id !== current
           }}
         />
       )}
@@ -170,7 +178,7 @@ function Rename({ title, onRename, onClose }: RenameProps) {
         aria-label={texts.sessions.renameLabel}
         value={text}
         onChange={(event) => setText(event.target.value)}
-        onFocus={(event) => event.target.select()}
+        onFocus={(event) => event.target.setSelectionRange(0, title.length, 'backward')}
         onBlur={() => keep(false)}
         onKeyDown={(event) => {
           if (event.key !== 'Escape') return
