@@ -69,10 +69,11 @@ audit: $(DEV) $(MODULES) ## Ask the registries for known holes in the packages
 
 SBOM := .cache/sbom
 
-sbom: $(DEV) ## Write bills of materials (CycloneDX) of the Python and npm packages into .cache/sbom
+sbom: $(DEV) ## Write bills of materials (CycloneDX) of the packages into .cache/sbom; IMAGE=name: of its Debian ones too
 	@mkdir -p $(SBOM)
 	@$(BIN)/cyclonedx-py requirements requirements/image.txt --of JSON -o $(SBOM)/image.json
 	@$(NPM) sbom --sbom-format=cyclonedx --package-lock-only >$(SBOM)/page.json
+	@$(if $(IMAGE),infra/image/debian_packages.sh $(IMAGE) $(BIN) >$(SBOM)/base.json)
 
 clean: ## Remove what was made; the conversations in .pulseline stay
 	rm -rf .venv .cache frontend/node_modules tests/clients/node_modules frontend/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

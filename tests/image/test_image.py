@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -135,6 +136,19 @@ print(json.dumps({
     assert about["Healthcheck"]["Test"][0] == "CMD"
     assert about["Size"] < SIZE_MAX_BYTES
     say(f"image: {about['Size'] / 1e6:.0f} MB, {len(about['RootFS']['Layers'])} layers, version {version}")
+
+
+def test_its_bill_of_materials_names_every_debian_package(say: Say) -> None:
+    script = [ROOT / "infra/image/debian_packages.sh", IMAGE, Path(sys.executable).parent]
+    bill = json.loads(subprocess.run(script, capture_output=True, check=True, timeout=120).stdout)
+    assert bill["bomFormat"] == "CycloneDX"
+    packages = [c for c in bill["components"] if not c["purl"].endswith("?arch=source")]
+    fields = "${Package} ${Version}\\n"
+    said = run("--show", "--showformat", fields, entry="dpkg-query").splitlines()
+    installed = {line for line in said if line.count(" ") == 1}  # podman has words of its own
+    assert {f"{c['name']} {c['version']}" for c in packages} == installed
+    assert "python3.13-minimal" in {c["name"] for c in packages}
+    say(f"image: its bill of materials names {len(packages)} Debian packages")
 
 
 async def test_each_command_runs(database_url: str, person: Person, say: Say) -> None:
