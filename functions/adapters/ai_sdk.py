@@ -75,7 +75,7 @@ async def send(body: ChatRequest, owner: Owner, replica: Serving, version: Versi
     with reading(replica, owner) as watching:
         told = await runs.begin(replica, owner, request)
         run = {"x-workflow-run-id": f"{session_id}.{told.turn_id}"}
-        return await _stream(replica, owner, told, 0, version, watching, run)
+        return await _stream(replica, owner, told, None, version, watching, run)
 
 
 def _question(body: ChatRequest) -> str:
@@ -115,22 +115,34 @@ async def resume(
     chat_id: str,
     owner: Owner,
     replica: Serving,
-    startIndex: int = 0,
+    startIndex: int | None = None,
     version: Version = 6,
 ) -> Response:
-    """The answer under way, from its start; 204 when there is none. Of a run (what `x-workflow-run-id` said) also one
-    that has ended, from its `startIndex`-th chunk on; a negative one counts from the newest."""
-    run = _run_of(chat_id)
-    if run is None:
-        return await _under_way(replica, owner, session_of(owner, chat_id), version)
-    session_id, turn_id = run
+    """The answer under way, from its start; 204 when there is none. Who names a run (what `x-workflow-run-id` said), or
+    has had chunks of the newest, gets one that has ended too, from its `startIndex`-th chunk on; a negative one counts
+    from the newest."""
     with reading(replica, owner) as watching:
-        told = tell(session_id, await runs.known_events(replica, owner, session_id), turn_id)
+        told = await _asked_for(replica, owner, chat_id, startIndex)
+        if told is None:
+            return Response(status_code=204)
         start, headers = startIndex, {}
-        if startIndex < 0:
+        if startIndex is not None and startIndex < 0:
             start = await _rewound(replica, told, startIndex, version)
             headers = {"x-workflow-stream-tail-index": str(start - 1 - startIndex)}
         return await _stream(replica, owner, told, start, version, watching, headers)
+
+
+async def _asked_for(replica: Replica, owner: str, chat_id: str, start: int | None) -> Told | None:
+    run = _run_of(chat_id)
+    if run is not None:
+        session_id, turn_id = run
+        return tell(session_id, await runs.known_events(replica, owner, session_id), turn_id)
+    session_id = session_of(owner, chat_id)
+    events = await replica.log.own_events(session_id, owner)
+    newest = runs.newest(events)
+    told = tell(session_id, events, newest) if newest else None
+    has_had_some = start is not None and start > 0
+    return told if told and (told.end is None or has_had_some) else None
 
 
 def _run_of(chat_id: str) -> tuple[UUID, UUID] | None:
@@ -140,16 +152,6 @@ def _run_of(chat_id: str) -> tuple[UUID, UUID] | None:
         return UUID(session), UUID(turn)
     except ValueError:
         return None
-
-
-async def _under_way(replica: Replica, owner: str, session_id: UUID, version: int) -> Response:
-    with reading(replica, owner) as watching:
-        events = await replica.log.own_events(session_id, owner)
-        turn_id = runs.newest(events)
-        told = tell(session_id, events, turn_id) if turn_id else None
-        if told is None or told.end is not None:
-            return Response(status_code=204)
-        return await _stream(replica, owner, told, 0, version, watching, {})
 
 
 @router.post("/{chat_id}/stop", status_code=204)
@@ -181,7 +183,7 @@ async def _stream(
     replica: Replica,
     owner: str,
     told: Told,
-    start: int,
+    start: int | None,
     version: int,
     watching: ExitStack,
     headers: dict[str, str],

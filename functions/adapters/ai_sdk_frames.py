@@ -21,12 +21,12 @@ Chunk = dict[str, Any]
 
 class ChatWire:
     """A turn's chunks from the `start`-th on, counted from 0: what lies before is made again and left out, so that the
-    n-th chunk is the same from every replica."""
+    n-th chunk is the same from every replica. None: all, for a client that does not count them."""
 
     opening = ping = COMMENT
 
-    def __init__(self, told: Told, start: int, *, resets: bool) -> None:
-        self._chunks, self._skip = Chunks(told, resets=resets, whole=start > 0), start
+    def __init__(self, told: Told, start: int | None, *, resets: bool) -> None:
+        self._chunks, self._skip = Chunks(told, resets=resets, whole=start is not None), start or 0
         self.over = False
 
     def render(self, frames: Sequence[Frame]) -> bytes:
@@ -55,8 +55,8 @@ class Chunks:
     as that says the same. When it says otherwise, the words so far end as a part of their own, `data-reset` says that
     they no longer hold, and the answer is the text part after it.
 
-    It hears nothing at all of the words that were taken back before its response began, unless it counts chunks and has
-    had some (`whole`)."""
+    It hears nothing at all of the words that were taken back before its response began, unless it counts chunks
+    (`whole`)."""
 
     def __init__(self, told: Told, *, resets: bool, whole: bool = False) -> None:
         self._session_id, self._turn_id, self._resets = told.session_id, told.turn_id, resets

@@ -19,12 +19,13 @@ EVENT_ID = re.compile(r"(\d{1,18})(?:\.(\d{1,3}))?\Z")
 LAST = 1_000  # of the frames that one event became
 STAGES = {"retrieval": "retrieve", "reranking": "rerank", "generation": "generate"}
 
-Out = tuple[str, Any]
+Out = tuple[StreamMode | None, str, Any]  # None: of every mode
 
 
 class Place(NamedTuple):
-    """After which frame: of the events' seqs, and of the frames that one event became. Its id is `7`, or `7.1` when
-    more follow of event 7, so that a connection may be cut between any two frames."""
+    """After which frame: of the events' seqs, and of the frames that one event becomes, of all modes. Its id is `7`, or
+    `7.1` when there are more of event 7, so that a connection may be cut between any two frames, and go on with other
+    modes than before."""
 
     seq: int = 0
     part: int = LAST
@@ -49,84 +50,83 @@ class RunWire:
     over = False
 
     def __init__(self, told: Told, modes: Sequence[StreamMode], place: Place) -> None:
-        self._translator = Translator(told, modes)
-        self._place = place
+        self._translator = Translator(told, modes, resumed=place.seq >= told.first_seq)
+        self._modes, self._place = {None, *modes}, place
 
     def render(self, frames: Sequence[Frame]) -> bytes:
         return b"".join(self._frames(frame) for frame in frames) or HEARTBEAT
 
     def _frames(self, frame: Frame) -> bytes:
         out = self._translator.feed(frame.seq, decode(frame))
-        places = [Place(frame.seq, LAST if n == len(out) else n) for n in range(1, len(out) + 1)]
         return b"".join(
-            f"id: {place}\nevent: {name}\ndata: ".encode() + orjson.dumps(data) + b"\n\n"
-            for place, (name, data) in zip(places, out, strict=True)
-            if place > self._place
+            f"id: {place}\nevent: {told[1]}\ndata: ".encode() + orjson.dumps(told[2]) + b"\n\n"
+            for part, told in enumerate(out, 1)
+            if told is not None and told[0] in self._modes
+            if (place := Place(frame.seq, LAST if part == len(out) else part)) > self._place
         )
 
 
 class Translator:
-    def __init__(self, told: Told, modes: Sequence[StreamMode]) -> None:
-        self._session_id, self._turn_id, self._modes = told.session_id, told.turn_id, modes
+    """`modes` are those that will be shown. `resumed`: the client may have had a part of the text."""
+
+    def __init__(self, told: Told, modes: Sequence[StreamMode], *, resumed: bool = False) -> None:
+        self._session_id, self._turn_id, self._resumed = told.session_id, told.turn_id, resumed
         whole = {"values", "events"} & set(modes)
         self._snapshot = told.before() if whole else Snapshot(session_id=told.session_id, last_seq=told.first_seq - 1)
         self._text = ""
         self._node = "__start__"
         self._id = f"{told.turn_id}:assistant"
 
-    def feed(self, seq: int, event: StreamEvent) -> list[Out]:
-        """The frames of the next event; every event is to be fed, in order."""
+    def feed(self, seq: int, event: StreamEvent) -> list[Out | None]:
+        """The frames of the next event, of all modes; every event is to be fed, in order. None is the place of one that
+        others are told: so each has its place, whoever asks, and when the tokens were pruned too."""
         row = e.Event(self._session_id, seq, self._turn_id, 0, event.type, _data(event))
         apply(self._snapshot, row)
         match event:
             case e.TurnStarted():
-                return [self._metadata(1), *self._values(), *self._run("on_chain_start", {})]
+                return [self._metadata(1), self._values(), self._run("on_chain_start", {})]
             case e.Token():
-                return self._said(event.content)
+                return [*self._said(event.content)]
             case e.Reset():
-                return [self._metadata(event.attempt), *self._forget()]
+                return [self._metadata(event.attempt), self._take_back(bool(self._text)), self._values()]
             case e.Custom():
-                return [("custom", event.value)] if "custom" in self._modes else []
+                return [("custom", "custom", event.value)]
             case e.Done():
                 return [*self._exactly(event.message.content), *self._ended(event.interrupted)]
             case e.Cancelled():
                 return [*self._exactly(event.content), *self._ended(None)]
             case e.Error():
-                return [*self._exactly(event.content), *self._values(), self._error(event)]
+                return [*self._exactly(event.content), self._values(), self._error(event)]
             case _:
-                return self._stage(event)
+                return [*self._stage(event)]
 
     def _metadata(self, attempt: int) -> Out:
-        return "metadata", {"run_id": str(self._turn_id), "attempt": attempt}
+        return None, "metadata", {"run_id": str(self._turn_id), "attempt": attempt}
 
     def _error(self, event: e.Error) -> Out:
-        return "error", {"error": event.code, "message": event.message}
+        return None, "error", {"error": event.code, "message": event.message}
 
     def _said(self, text: str) -> list[Out]:
         self._text += text
         chunk = {**_ai(self._id, text), "type": "AIMessageChunk"}
-        out: list[Out] = []
-        if "messages-tuple" in self._modes:
-            out.append(("messages", [chunk, self._about()]))
-        if "messages" in self._modes:
-            out.append(("messages/partial", [_ai(self._id, self._text)]))
-        if "events" in self._modes:
-            out.append(("events", {**self._event("on_chat_model_stream"), "data": {"chunk": chunk}}))
-        return out
+        return [
+            ("messages-tuple", "messages", [chunk, self._about()]),
+            ("messages", "messages/partial", [_ai(self._id, self._text)]),
+            ("events", "events", {**self._event("on_chat_model_stream"), "data": {"chunk": chunk}}),
+        ]
 
-    def _forget(self) -> list[Out]:
-        """The text so far is taken back: as a message that was removed."""
-        removed = {"type": "remove", "id": self._id, "content": ""}
-        forgets = bool(self._text)
+    def _take_back(self, had: bool) -> Out | None:
+        """The text so far: as a message that was removed."""
         self._text = ""
-        out: list[Out] = [("messages", [removed, self._about()])] if forgets and "messages-tuple" in self._modes else []
-        return [*out, *self._values()]
+        removed = {"type": "remove", "id": self._id, "content": ""}
+        return ("messages-tuple", "messages", [removed, self._about()]) if had else None
 
-    def _exactly(self, content: str) -> list[Out]:
-        """Where the tokens were pruned, the text comes with the end."""
-        missing = [*(self._forget() if self._text else []), *self._said(content)] if content != self._text else []
-        whole: list[Out] = [("messages/complete", [_ai(self._id, content)])] if "messages" in self._modes else []
-        return [*missing, *(whole if content else [])]
+    def _exactly(self, content: str) -> list[Out | None]:
+        """Where the tokens were pruned, the text comes with the end, and takes back what the client had of it."""
+        exact, had = content == self._text, bool(self._text) or self._resumed
+        again = [self._take_back(had), *self._said(content)]
+        whole: Out = ("messages", "messages/complete", [_ai(self._id, content)])
+        return [*([None] * len(again) if exact else again), whole if content else None]
 
     def _stage(self, event: StreamEvent) -> list[Out]:
         """`updates` have of a node's update what the log has of it."""
@@ -136,29 +136,27 @@ class Translator:
         out: list[Out] = []
         if step == "start":
             self._node = name
-        elif "updates" in self._modes:
-            out.append(("updates", {name: told}))
-        if "custom" in self._modes and not isinstance(event, e.StageStart | e.StageComplete):
-            out.append(("custom", {"type": event.type, **told}))
-        if event.type != "routed" and "events" in self._modes:
+        else:
+            out.append(("updates", "updates", {name: told}))
+        if not isinstance(event, e.StageStart | e.StageComplete):
+            out.append(("custom", "custom", {"type": event.type, **told}))
+        if event.type != "routed":
             ended = {"output": told} if step == "complete" else {"input": {}}
             kind = "on_chain_end" if step == "complete" else "on_chain_start"
-            out.append(("events", {**self._event(kind), "name": name, "data": ended}))
+            out.append(("events", "events", {**self._event(kind), "name": name, "data": ended}))
         return out
 
     def _ended(self, interrupted: list[e.Interrupt] | None) -> list[Out]:
         asked = [interrupt.model_dump(mode="json") for interrupt in interrupted or []]
-        update: list[Out] = [("updates", {"__interrupt__": asked})] if asked and "updates" in self._modes else []
+        update: list[Out] = [("updates", "updates", {"__interrupt__": asked})] if asked else []
         values = self._values({"__interrupt__": asked} if asked else {})
-        return [*update, *values, *self._run("on_chain_end", {"output": values_of(self._snapshot.messages)})]
+        return [*update, values, self._run("on_chain_end", {"output": values_of(self._snapshot.messages)})]
 
-    def _values(self, more: dict[str, Any] | None = None) -> list[Out]:
-        if "values" not in self._modes:
-            return []
-        return [("values", {**values_of(self._snapshot.messages), **(more or {})})]
+    def _values(self, more: dict[str, Any] | None = None) -> Out:
+        return "values", "values", {**values_of(self._snapshot.messages), **(more or {})}
 
-    def _run(self, kind: str, data: dict[str, Any]) -> list[Out]:
-        return [("events", {**self._event(kind), "data": data})] if "events" in self._modes else []
+    def _run(self, kind: str, data: dict[str, Any]) -> Out:
+        return "events", "events", {**self._event(kind), "data": data}
 
     def _event(self, kind: str) -> dict[str, Any]:
         return {

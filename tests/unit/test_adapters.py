@@ -1,12 +1,15 @@
 """The adapters' translators, where a real client cannot be brought to look: attempts that differ, pruned tokens."""
 
-from typing import Any
+import json
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any, get_args
 from uuid import uuid4
 
 import pytest
 
 from functions.adapters.ai_sdk_frames import STARTED_AGAIN, ChatWire, Chunks
-from functions.adapters.langgraph_frames import Place, Translator
+from functions.adapters.langgraph_frames import Place, RunWire, StreamMode
 from functions.adapters.runs import Told
 from functions.frames import encode
 from graph.eventlog import events as e
@@ -39,6 +42,16 @@ def _chunks(*events: e.StreamEvent, resets: bool = False, told: Told = TOLD) -> 
         event.timestamp = "2026-11-27T12:00:00.000Z"
     chunks = Chunks(told, resets=resets)
     return [chunk for seq, event in enumerate(events, 1) for chunk in chunks.feed(seq, event)]
+
+
+def _encoded(events: Sequence[e.StreamEvent]) -> list[Frame]:
+    for event in events:
+        event.timestamp = "2026-11-27T12:00:00.000Z"
+    rows = [
+        Event(SESSION, seq, TURN, 1, event.type, event.model_dump_json(exclude={"type"}, exclude_none=True))
+        for seq, event in enumerate(events, 1)
+    ]
+    return [Frame(row.seq, row.type in e.ENDS, encode(row)) for row in rows]
 
 
 def _types(chunks: list[dict[str, Any]]) -> list[str]:
@@ -116,11 +129,7 @@ def test_where_tokens_were_pruned_the_text_comes_with_the_end() -> None:
 
 def test_an_index_into_pruned_tokens_never_gives_a_wrong_prefix() -> None:
     events = [_started(), _done("Iron and tea.")]
-    rows = [
-        Event(SESSION, seq, TURN, 1, event.type, event.model_dump_json(exclude={"type"}, exclude_none=True))
-        for seq, event in enumerate(events, 1)
-    ]
-    frames = [Frame(row.seq, row.type == "done", encode(row)) for row in rows]
+    frames = _encoded(events)
     count = len(_chunks(*events))
     for start in range(count + 5):
         said = ChatWire(TOLD, start, resets=True).render(frames).decode()
@@ -149,8 +158,16 @@ def test_an_error_is_told_in_words_for_a_person() -> None:
 
 
 def _frames(*events: e.StreamEvent, modes: Any) -> list[tuple[str, Any]]:
-    translator = Translator(TOLD, modes)
-    return [frame for seq, event in enumerate(events, 1) for frame in translator.feed(seq, event)]
+    return [(name, data) for _, name, data in _run_frames(_encoded(events), modes)]
+
+
+def _run_frames(frames: Sequence[Frame], modes: Any, after: str = "") -> list[tuple[str, str, Any]]:
+    """Id, name and data of what a LangGraph client is sent after that id."""
+    place = Place.of(after)
+    assert place is not None
+    said = RunWire(TOLD, modes, place).render(frames).decode()
+    found = [frame.split("\n") for frame in said.split("\n\n") if frame.startswith("id: ")]
+    return [(line[0][4:], line[1][7:], json.loads(line[2][6:])) for line in found]
 
 
 def test_a_langgraph_client_is_told_the_attempt_and_that_the_message_was_removed() -> None:
@@ -161,6 +178,54 @@ def test_a_langgraph_client_is_told_the_attempt_and_that_the_message_was_removed
     assert messages == [("AIMessageChunk", "Iron and "), ("remove", ""), ("AIMessageChunk", "Coffee.")]
     partial = [data[0]["content"] for name, data in frames if name == "messages/partial"]
     assert partial == ["Iron and ", "Coffee."]
+
+
+def _whole_turn() -> list[e.StreamEvent]:
+    asked = [e.Interrupt(id="i", value="Really?")]
+    return [
+        _started(),
+        e.Routed(turn_id=TURN, agent="rag_agent"),
+        e.RetrievalStart(turn_id=TURN),
+        e.RetrievalComplete(turn_id=TURN, passages=3, duration_ms=1),
+        e.Custom(turn_id=TURN, value=1),
+        *_tokens("Iron ", "and "),
+        _again(),
+        *_tokens("Coffee ", "and ", "tea."),
+        e.Done(turn_id=TURN, message=e.AnswerMessage(id=ID, content="Coffee and tea."), interrupted=asked),
+    ]
+
+
+MODES: tuple[str, ...] = get_args(StreamMode)
+MODE_SETS = [modes for size in range(1, len(MODES) + 1) for modes in combinations(MODES, size)]
+MODES_OF = {"messages": "messages-tuple", "messages/partial": "messages", "messages/complete": "messages"}
+
+
+def test_a_run_goes_on_after_any_frame_with_any_other_modes() -> None:
+    """An id says the same to whoever asks: so the frames of any modes, after any id of any others, are those that
+    follow."""
+    frames = _encoded(_whole_turn())
+    whole = _run_frames(frames, MODES)
+    assert {MODES_OF.get(name, name) for _, name, _ in whole} == {"metadata", *MODES}
+    assert len({frame_id for frame_id, _, _ in whole}) == len(whole)
+    for modes in MODE_SETS:
+        mine = [(n, frame) for n, frame in enumerate(whole) if MODES_OF.get(frame[1], frame[1]) in ("metadata", *modes)]
+        assert _run_frames(frames, modes) == [frame for _, frame in mine], modes
+        for cut, (frame_id, _, _) in enumerate(whole):
+            assert _run_frames(frames, modes, frame_id) == [frame for n, frame in mine if n > cut], (modes, frame_id)
+
+
+def test_a_run_whose_tokens_were_pruned_goes_on_after_any_frame_without_a_wrong_word() -> None:
+    frames = _encoded(_whole_turn())
+    pruned = [frame for frame in frames if b"event: token\n" not in frame.data]
+    whole = _run_frames(frames, MODES)
+    for cut in range(len(whole)):
+        came = [*whole[: cut + 1], *_run_frames(pruned, MODES, whole[cut][0])]
+        text = ""
+        for message in (data[0] for _, name, data in came if name == "messages"):
+            text = "" if message["type"] == "remove" else text + message["content"]
+        assert text == "Coffee and tea.", whole[cut]
+        assert [data[0]["content"] for _, name, data in came if name == "messages/complete"] == ["Coffee and tea."]
+        assert len({frame_id for frame_id, _, _ in came}) == len(came)
 
 
 def test_the_place_after_a_frame_is_its_id() -> None:

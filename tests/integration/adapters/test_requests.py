@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError, UnprocessableEntityError
 
+from graph.eventlog import events as e
 from graph.eventlog.events import Event
 from tests.support.app import calling, composed
 
@@ -204,6 +205,54 @@ async def test_a_run_before_the_first_is_written_again_or_edited(sdk: Any) -> No
     )
     assert (await sdk.threads.get_state(thread_id))["values"]["messages"][0]["id"] == f"{edited['run_id']}:user"
     assert len((await sdk.threads.get_state(thread_id))["values"]["messages"]) == 1
+
+
+SAY = """
+insert into events (session_id, seq, turn_id, attempt, type, data)
+select session_id, %(seq)s, turn_id, 1, %(type)s, %(data)s from turns where session_id = %(session)s"""
+END = "update turns set status = 'done', ended_at = now(), last_seq = %(seq)s where session_id = %(session)s"
+
+
+@pytest.mark.parametrize("version", ["6", "7"])
+async def test_a_chunk_has_one_index_before_and_after_words_were_taken_back_and_by_the_chats_id_too(
+    database_url: str, person: httpx.AsyncClient, version: str
+) -> None:
+    sent = chat()
+    run = (await person.post("/api/chat", json=sent)).headers["x-workflow-run-id"]
+    again = e.Reset(turn_id=UUID(int=1), attempt=2, reason="worker_lost")
+    said: list[e.StreamEvent] = [e.Token(content="Iron "), again, e.Token(content="Coffee.")]
+    done = e.Done(turn_id=UUID(int=1), message=e.AnswerMessage(id="a", content="Coffee."))
+
+    async def say(*events: tuple[int, e.StreamEvent]) -> None:
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            for seq, event in events:
+                event.timestamp = "2026-11-27T12:00:00.000Z"
+                data = event.model_dump_json(exclude={"type"}, exclude_none=True)
+                given = {"session": UUID(sent["id"]), "seq": seq, "type": event.type, "data": data}
+                await connection.execute(SAY, given)
+                if event.type == "done":
+                    await connection.execute(END, given)
+
+    async def chunks(name: str, start: int) -> list[str]:
+        reply = await person.get(
+            f"/api/chat/{name}/stream", params={"startIndex": start}, headers={"x-ai-sdk-version": version}
+        )
+        assert reply.status_code == 200, reply.text
+        return [line for line in reply.text.split("\n\n") if line.startswith("data: {")]
+
+    await say(*enumerate(said, 2))
+    whole = await chunks(run, 0)
+    assert any('"Iron "' in chunk for chunk in whole), "who counts is told of those too"
+    under_way = [(name, start) for name in (run, sent["id"]) for start in (0, 4)]
+    assert await asyncio.gather(*(chunks(*asked) for asked in under_way)) == [whole[start:] for _, start in under_way]
+    await say((5, done))
+    ended = await chunks(run, 0)
+    assert ended[: len(whole)] == whole
+    for name in (run, sent["id"]):
+        for start in range(1, len(ended)):
+            assert await chunks(name, start) == ended[start:], "also of who comes back by the chat's id after its end"
+    for query in ("", "?startIndex=0", "?startIndex=-1"):
+        assert (await person.get(f"/api/chat/{sent['id']}/stream{query}")).status_code == 204
 
 
 @pytest.mark.parametrize("kind", [5, None, ["text"], {}])
