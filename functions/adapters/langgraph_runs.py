@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Annotated, Any, Literal, get_args
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Header, HTTPException, Query, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from functions.adapters import runs
@@ -25,6 +25,7 @@ from graph.eventlog.snapshot import fold
 MODES: tuple[str, ...] = get_args(StreamMode)
 JOINED_MODES = ("values", "messages-tuple", "updates", "custom")
 LIST_MAX_RUNS = 1000
+Status = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
 router = APIRouter()
 
 
@@ -227,15 +228,21 @@ async def _create(replica: Replica, owner: str, thread_id: UUID | None, body: Ru
 
 
 @router.post("/threads/{thread_id}/runs/wait")
-async def wait_for_run(thread_id: UUID, owner: Owner, replica: Serving, body: RunCreate) -> Response:
-    with reading(replica, owner) as watching:
-        return await _result(replica, owner, await _begin(replica, owner, thread_id, body), watching)
+async def wait_for_run(thread_id: UUID, owner: Owner, replica: Serving, body: RunCreate, request: Request) -> Response:
+    return await _start_and_wait(replica, owner, thread_id, body, request)
 
 
 @router.post("/runs/wait")
-async def wait_for_run_alone(owner: Owner, replica: Serving, body: RunCreate) -> Response:
+async def wait_for_run_alone(owner: Owner, replica: Serving, body: RunCreate, request: Request) -> Response:
+    return await _start_and_wait(replica, owner, None, body, request)
+
+
+async def _start_and_wait(
+    replica: Replica, owner: str, thread_id: UUID | None, body: RunCreate, request: Request
+) -> Response:
     with reading(replica, owner) as watching:
-        return await _result(replica, owner, await _begin(replica, owner, None, body), watching)
+        told = await _begin(replica, owner, thread_id, body)
+        return await _result(replica, owner, told, watching, request if body.on_disconnect == "cancel" else None)
 
 
 @router.get("/threads/{thread_id}/runs")
@@ -245,7 +252,7 @@ async def list_runs(
     replica: Serving,
     limit: Annotated[int, Query(ge=1, le=LIST_MAX_RUNS)] = 10,
     offset: Annotated[int, Query(ge=0)] = 0,
-    status: str | None = None,
+    status: Status | None = None,
     select: Annotated[list[str] | None, Query()] = None,
 ) -> list[Json]:
     """Newest first."""
@@ -281,9 +288,17 @@ async def join_stream(
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/join")
-async def join_run(thread_id: UUID, run_id: UUID, owner: Owner, replica: Serving) -> Response:
+async def join_run(
+    thread_id: UUID,
+    run_id: UUID,
+    owner: Owner,
+    replica: Serving,
+    request: Request,
+    cancel_on_disconnect: bool = False,
+) -> Response:
     with reading(replica, owner) as watching:
-        return await _result(replica, owner, await _told(replica, owner, thread_id, run_id), watching)
+        told = await _told(replica, owner, thread_id, run_id)
+        return await _result(replica, owner, told, watching, request if cancel_on_disconnect else None)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/cancel", responses={202: {"description": "cancelled"}})
@@ -306,13 +321,18 @@ async def cancel_run(
     return Response(status_code=202)
 
 
-async def _result(replica: Replica, owner: str, told: Told, watching: ExitStack) -> Response:
-    """The thread's values when the run has ended. Past the window, or in a drain: 503, and the client asks Location."""
+async def _result(
+    replica: Replica, owner: str, told: Told, watching: ExitStack, stops_with: Request | None = None
+) -> Response:
+    """The thread's values when the run has ended. Past the window, or in a drain: 503, and the client asks Location.
+    The run stops when the client of `stops_with` goes."""
     reader = await runs.watch(replica, owner, told, watching)
     try:
         async with asyncio.timeout(replica.settings.stream_window_seconds):
             while told.end is None and not replica.hub.draining:
                 frames = await next_frames(replica, reader, owner, replica.settings.heartbeat_seconds)
+                if stops_with is not None and await stops_with.is_disconnected():
+                    await runs.stop(replica, owner, told.session_id, told.turn_id)
                 if any(frame.ends for frame in frames):
                     told = await _told(replica, owner, told.session_id, told.turn_id)
     except TimeoutError:

@@ -117,6 +117,8 @@ async def test_use_stream_survives_a_cut_edits_its_first_question_and_stops(repl
         end = await talk.until(lambda said: answered(said, QUESTION, 1))
         assert proxy.went_to[two.url], "the cut came in mid-stream"
         assert (end["messages"][-1]["content"], end["error"]) == (ANSWER, None)
+        shown = [said["messages"][1]["content"] for said in talk.heard if len(said.get("messages", [])) == 2]
+        assert all(ANSWER.startswith(text) for text in shown), "no word is missing or there twice, at any moment"
         assert end["messages"][-1]["id"] == begun["messages"][-1]["id"], "the ids are those of the other replica"
 
         talk.tell("edit", text="What else?")

@@ -1,5 +1,6 @@
 """The published Python client of LangGraph servers, `langgraph-sdk`, against real replicas."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -299,6 +300,29 @@ async def test_a_disconnect_stops_a_run_only_where_that_was_asked_for(
         else:
             await heard(client.runs.join_stream(thread_id, run["run_id"]))
         assert (await client.runs.get(thread_id, run["run_id"]))["status"] == status
+
+
+@pytest.mark.parametrize("calls", ["wait", "join"])
+async def test_whoever_waits_may_ask_that_the_run_stops_when_they_go(
+    replicas: tuple[Server, Server], connect: Connect, calls: str
+) -> None:
+    one, two = [await connect(server.url) for server in replicas]
+    thread_id = (await one.threads.create())["thread_id"]
+    if calls == "wait":
+        waiting = asyncio.create_task(one.runs.wait(thread_id, "agent", input=ASKED, on_disconnect="cancel"))
+    else:
+        run = await one.runs.create(thread_id, "agent", input=ASKED)
+        path = f"/threads/{thread_id}/runs/{run['run_id']}/join"
+        waiting = asyncio.create_task(one.http.get(path, params={"cancel_on_disconnect": "1"}))
+    async with asyncio.timeout(20):
+        while not (listed := await two.runs.list(thread_id)):
+            pass
+        stream = two.runs.join_stream(thread_id, listed[0]["run_id"], stream_mode="messages-tuple")
+        async with aclosing(stream):
+            async for part in stream:
+                if part.event == "messages":
+                    waiting.cancel()
+    assert (await two.runs.get(thread_id, listed[0]["run_id"]))["status"] == "interrupted"
 
 
 async def test_an_interrupt_is_answered_with_a_command(asking: Server, connect: Connect) -> None:

@@ -139,6 +139,7 @@ async def test_what_a_client_asks_for_in_vain_is_refused_with_what_to_do_instead
         (sdk.threads.get_history(thread_id, limit=-1), "limit"),
         (sdk.threads.get_history(thread_id, limit=10**6), "limit"),
         (sdk.runs.list(thread_id, limit=-1), "limit"),
+        (sdk.runs.list(thread_id, status="cancelled"), "status"),
         (sdk.runs.delete(thread_id, run_id), "delete the thread"),
         (sdk.runs.cancel_many(thread_id=thread_id, run_ids=[run_id]), "each run by itself"),
         (sdk.runs.cancel(thread_id, run_id, action="rollback"), "interrupt"),
