@@ -16,7 +16,8 @@ from tests.support.crowd import frames_of_table, read_to_the_end
 from tests.support.server import Server, serving
 
 CROWD = 300
-TURNS = {"100 tokens/s": "scripted?tokens=300&delay_ms=10", "no delay": "scripted?tokens=8000&delay_ms=0"}
+PACED = "100 tokens/s"  # slow enough that the turn still runs when the last of the crowd has its first frame
+TURNS = {PACED: "scripted?tokens=600&delay_ms=10", "no delay": "scripted?tokens=8000&delay_ms=0"}
 SEEN_BEFORE = 40  # events, when the crowd comes back
 
 
@@ -26,7 +27,7 @@ async def person() -> AsyncIterator[Person]:
         yield someone
 
 
-async def crowd_resumes(person: Person, worker: Server, tail: Server, database_url: str) -> str:
+async def crowd_resumes(person: Person, worker: Server, tail: Server, database_url: str, pace: str) -> str:
     """Starts a turn on one replica and has the crowd come back on another."""
     started = await person.start(tail.url)
     session_id = started["session_id"]
@@ -46,6 +47,8 @@ async def crowd_resumes(person: Person, worker: Server, tail: Server, database_u
     assert expected[-1].split(b"\n")[1] == b"event: done"
     for cursor, resumed in zip(cursors, everyone, strict=True):
         assert resumed.frames == b"".join(expected[cursor:]), _difference(resumed.frames, expected[cursor:])
+    last_came, first_ended = max(r.heard_at for r in everyone), min(r.ended_at for r in everyone)
+    assert pace != PACED or last_came < first_ended, "the turn was over before all had come"
     came_back = sum(resumed.came_back for resumed in everyone)
     return f"{len(expected) - seen} of {len(expected)} events were to come, {came_back} had to come back once more"
 
@@ -64,7 +67,7 @@ async def test_a_crowd_that_resumes_on_another_replica_gets_every_event_once(
     with serving(database_url, tmp_path, WORKER="off", NOTIFY=notify) as tail:
         for pace, model in TURNS.items():
             with serving(database_url, tmp_path, model, NOTIFY=notify) as worker:
-                seen = await crowd_resumes(person, worker, tail, database_url)
+                seen = await crowd_resumes(person, worker, tail, database_url, pace)
                 say(f"{CROWD} readers resumed, NOTIFY {notify}, {pace}: 0 missing, 0 repeated; {seen}")
 
 
@@ -75,5 +78,5 @@ async def test_a_crowd_that_resumes_through_pgbouncer_gets_every_event_once(
     with serving(through_pgbouncer, tmp_path, WORKER="off", NOTIFY="off") as tail:
         for pace, model in TURNS.items():
             with serving(through_pgbouncer, tmp_path, model, NOTIFY="off") as worker:
-                seen = await crowd_resumes(person, worker, tail, database_url)
+                seen = await crowd_resumes(person, worker, tail, database_url, pace)
                 say(f"{CROWD} readers resumed, through PgBouncer, {pace}: 0 missing, 0 repeated; {seen}")

@@ -21,8 +21,11 @@ RETRY_SECONDS = 0.5
 
 
 class Reply(NamedTuple):
+    """`heard_at`: when its first event came, by the loop's clock."""
+
     status: int
     body: bytes
+    heard_at: float
 
     def frames(self) -> bytes:
         """The body without what has no id."""
@@ -34,19 +37,22 @@ class Resumed(NamedTuple):
 
     frames: bytes
     came_back: int
+    heard_at: float
+    ended_at: float
 
 
 async def read_to_the_end(url: str, path: str, cookie: str, cursor: int) -> Resumed:
     """As a browser does: after a response that ended early it comes back with the last id that it saw."""
-    received = b""
+    received, heard_at = b"", float("inf")
     for came_back in range(COME_BACK_MAX):
         reply = await get(url, path, cookie, cursor)
         assert reply.status in (200, AWAY), reply
+        heard_at = min(heard_at, reply.heard_at)
         received += (frames := reply.frames() if reply.status != AWAY else b"")
         if last := LAST.match(frames[:-2].rpartition(b"\n\n")[2]):
             cursor = int(last[1])
             if last[2] in ENDS:
-                return Resumed(received, came_back)
+                return Resumed(received, came_back, heard_at, asyncio.get_running_loop().time())
         await asyncio.sleep(RETRY_SECONDS)
     raise AssertionError(f"no end after {COME_BACK_MAX} responses")
 
@@ -58,16 +64,18 @@ async def get(url: str, path: str, cookie: str = "", last_event_id: int | None =
     resumed = "" if last_event_id is None else f"Last-Event-ID: {last_event_id}\r\n"
     head = f"Host: {address.netloc}\r\nCookie: {cookie}\r\n{resumed}Connection: close\r\n"
     writer.write(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
-    received = bytearray()
+    received, heard_at = bytearray(), float("inf")
     try:
         while data := await reader.read(READ_BYTES):
             received += data
+            if heard_at == float("inf") and b"\nid: " in received:
+                heard_at = asyncio.get_running_loop().time()
     finally:
         writer.close()
     headers, _, body = bytes(received).partition(b"\r\n\r\n")
     found = STATUS.match(headers)
     assert found, headers
-    return Reply(int(found[1]), _whole(body) if b"chunked" in headers.lower() else body)
+    return Reply(int(found[1]), _whole(body) if b"chunked" in headers.lower() else body, heard_at)
 
 
 def _whole(chunked: bytes) -> bytes:
