@@ -68,8 +68,7 @@ class Leases:
     def take(self, turn: HeldTurn, task: "asyncio.Task[None]", asked: float) -> None:
         """Of a turn just claimed; `asked` is the loop's time before the claim."""
         if earlier := self._held.get(turn.session_id):
-            earlier.turn.fence()  # this process lost the lease without having noticed
-            earlier.stop_timer.cancel()
+            self._give_up(earlier)  # this process lost the lease without having noticed
         self._held[turn.session_id] = Lease(turn, task, self._timer(turn, self._ends(asked)))
 
     def drop(self, turn: HeldTurn) -> None:
@@ -77,6 +76,8 @@ class Leases:
         lease = self._held.get(turn.session_id)
         if lease is not None and lease.turn is turn:
             lease.stop_timer.cancel()
+            if turn.fenced:
+                self._give_up(lease)
             del self._held[turn.session_id]
 
     def grown(self, sessions: Iterable[UUID]) -> None:
@@ -108,20 +109,26 @@ class Leases:
 
     async def hand_back(self) -> None:
         """All of them, as far as that is possible in HAND_BACK_SECONDS: it costs no attempt."""
-        given_up, self._given_up = self._given_up, []
-        turns = [*(lease.turn for lease in given_up), *(lease.turn for lease in self if not lease.turn.fenced)]
         for lease in self:
-            lease.stop_timer.cancel()
+            self._give_up(lease)
+        given_up, self._given_up = self._given_up, []
         with suppress(LogError, psycopg.Error, TimeoutError):
             async with asyncio.timeout(HAND_BACK_SECONDS):
-                await asyncio.gather(*(self._hand_back(turn) for turn in turns), return_exceptions=True)
+                await asyncio.gather(*(self._hand_back(lease.turn) for lease in given_up), return_exceptions=True)
 
     async def hand_back_given_up(self) -> None:
-        """The way to the database was away, the turn is not at fault: that costs no attempt, unless somebody else has
-        taken it over since. Raises what the log raises."""
+        """The turns that were stopped because their leases could not be renewed, and those that were taken away: by a
+        cancel, or by somebody who could not know that this process lives. Raises what the log raises."""
         for lease in [lease for lease in self._given_up if lease.task.done()]:
             await self._hand_back(lease.turn)
             self._given_up.remove(lease)
+
+    def _give_up(self, lease: Lease) -> None:
+        """The turn stops here, and is handed back once its task is over."""
+        lease.stop_timer.cancel()
+        if lease not in self._given_up:
+            self._given_up.append(lease)
+        lease.turn.fence()
 
     async def _hand_back(self, turn: HeldTurn) -> None:
         await self._log.hand_back(turn.session_id, turn.turn_id, turn.attempt)
@@ -152,8 +159,7 @@ class Leases:
             lease.stop_timer = self._timer(turn, answer_due)
             return
         logger.warning("a lease could not be renewed, its turn is stopped", extra={"turn_id": str(turn.turn_id)})
-        self._given_up.append(lease)
-        turn.fence()
+        self._give_up(lease)
 
     async def _renewed(self) -> bool:
         """An answer that does not come is not waited for: another connection may be better."""

@@ -278,7 +278,13 @@ class Log:
         return Claim(candidate.session_id, candidate.turn_id, **row) if row else None
 
     async def hand_back(self, session_id: UUID, turn_id: UUID, attempt: int) -> bool:
-        return bool(await self._rows("hand_back", session_id=session_id, turn_id=turn_id, attempt=attempt))
+        """By the worker that held the attempt and lives: it costs the turn nothing, also when another has taken over
+        since. Tells whether the turn was still its own."""
+        parameters = {"session_id": session_id, "turn_id": turn_id, "attempt": attempt}
+        given = bool(await self._rows("hand_back", **parameters))
+        if not given:
+            await self._rows("excuse", **parameters)
+        return given
 
     async def cancel(self, session_id: UUID, owner: str | None, turn_id: UUID | None, reason: CancelReason) -> Ended:
         """Takes the pen: raises the attempt, folds the tokens and appends `cancelled`, in one transaction.

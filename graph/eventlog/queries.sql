@@ -227,6 +227,14 @@ update turns set status = 'queued', lease_until = null, worker = null, handed_ba
  where session_id = %(session_id)s and turn_id = %(turn_id)s and attempt = %(attempt)s and status = 'running'
 returning attempt;
 
+-- name: excuse
+-- An attempt that another has taken over, by the worker that held it: it lives, so that one was not lost and costs the
+-- turn nothing either. Said once an attempt, and again only where the answer to that was lost.
+update turns set handed_back = handed_back + 1
+ where session_id = %(session_id)s and turn_id = %(turn_id)s and attempt > %(attempt)s
+   and status in ('queued', 'running') and handed_back < attempt
+returning attempt;
+
 -- name: end_by_anyone
 -- CANCEL, or the end of a turn that nobody can go on with, after lock_turn. The content is the tokens after the last
 -- reset. With %(attempt)s only while nobody has a lease on that attempt, or %(held)s by that attempt itself. No row: the

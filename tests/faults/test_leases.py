@@ -20,6 +20,7 @@ from graph.retrieval.search import Found
 from tests.faults.relay import relaying
 from tests.support.openai_wire import drips, hangs, says, wire
 from tests.support.turns import OWNER
+from tests.support.waiting import until
 from tests.support.workshop import Workshop, code_of, content_of, text_of, workshop
 
 LAST_CHECKPOINT = """
@@ -47,8 +48,7 @@ def counts(url: str, turn: Turn) -> tuple[int, int]:
 
 def crash(shop: Workshop, url: str, turn: Turn) -> None:
     """As if its process had died, and its lease had run out."""
-    for lease in shop.worker.leases:
-        lease.turn.fence()
+    shop.die()
     execute(url, "update turns set lease_until = now() - interval '1 s' where turn_id = %(turn)s", turn)
 
 
@@ -103,11 +103,10 @@ async def test_a_finished_stage_is_not_repeated_and_its_end_is_said_once(databas
     async with workshop(database_url, change=counted) as shop:
         turn = await shop.ask()
         await shop.until(turn, "reranking_start")
-        for lease in shop.worker.leases:
-            lease.turn.fence()
+        dead = shop.die()
         counted.let_go.set()
         async with asyncio.timeout(10):
-            await asyncio.gather(*(lease.task for lease in shop.worker.leases))
+            await asyncio.gather(*(lease.task for lease in dead))
         if lost != "nothing":
             execute(database_url, LAST_CHECKPOINT, turn)
         if lost == "the checkpoint and the event":
@@ -312,6 +311,31 @@ async def test_a_crowd_of_requests_costs_no_turn_its_lease(database_url: str) ->
         events = await shop.ended(turn)
     assert (events[-1].type, counts(database_url, turn)) == ("done", (1, 0))
     assert "reset" not in types(events)
+
+
+@pytest.mark.parametrize("way", ["it slept", "it was cut off"])
+async def test_an_attempt_that_another_took_over_from_a_living_worker_costs_nothing(
+    database_url: str, way: str
+) -> None:
+    """It was taken for dead. As soon as it hears of that, or can speak again, it says that it lives."""
+    host = database_url.split("@")[1].split("/")[0]
+    async with wire(hangs("Iron")) as wired, relaying(host) as relay:
+        behind = database_url.replace(host, relay.address)
+        async with (
+            workshop(behind, wired, lease_seconds=1.0, max_turns=1) as living,
+            workshop(database_url, wired, lease_seconds=1.0) as other,
+        ):
+            turn = await living.ask()
+            await living.until(turn, "token")
+            if way == "it slept":
+                execute(database_url, "update turns set lease_until = now() - interval '1 s'", turn)
+            else:
+                relay.stall()
+            await wired.called(2)
+            await relay.restore()
+            await until(lambda: counts(database_url, turn) == (2, 1), "the attempt is not excused")
+            await other.cancel(turn)
+            await other.ended(turn)
 
 
 CUT = """

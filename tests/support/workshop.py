@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from functions.leases import Lease
 from functions.replica import Replica, open_replica
 from functions.settings import Settings
 from functions.worker import Worker, ours, work
@@ -41,6 +42,14 @@ class Workshop:
         turn = await self.log.start(session_id or uuid4(), OWNER, str(uuid4()), message, replaces, given)
         self.replica.started(turn)
         return turn
+
+    def die(self) -> list[Lease]:
+        """As if the worker's process had: it writes nothing more, and never says that it lives. Gives what it held."""
+        held = list(self.worker.leases)
+        vars(self.worker.leases)["_held"].clear()
+        for lease in held:
+            lease.turn.fence()
+        return held
 
     async def cancel(self, turn: Turn) -> None:
         await self.log.cancel(turn.session_id, OWNER, turn.turn_id, "user_initiated")
