@@ -1,6 +1,8 @@
-"""What a durable token costs: events/s, emit → committed and CPU of the group-committing writer.
+"""What a durable event costs: events/s, emit → committed and CPU of the group-committing writer.
 
-Compares, in one run: every turn paced at 100 tokens/s, and all turns as fast as the database takes them.
+Compares, in one run: every turn paced at 100 tokens/s; a fixed number of events/s that are no tokens, shared by all
+turns; and all turns as fast as the database takes them. Consecutive tokens that wait together become one row: only
+where nothing can be joined is a row an event, and only there are events/s judged.
 """
 
 import asyncio
@@ -25,14 +27,36 @@ from graph.eventlog.writer import HeldTurn, Writer
 from tests.support.folder import temporary_folder
 
 SECONDS = 3.0
-GAP_SECONDS = 0.01
+TICK_SECONDS = 0.01
+TIMED_EVERY = 16  # events
 REPEATS = 3
 OWNER = "anonymous:bench"
 LIMIT_P99_MS, AIM_EVENTS_A_SECOND = 20.0, 30_000
+OFFERED_EVENTS_A_SECOND = 32_000
+
+
+class Load(NamedTuple):
+    """What each turn emits: `burst` events of this type every `gap_seconds`, or, without a gap, one after the commit of
+    the last."""
+
+    name: str
+    type: str
+    burst: int
+    gap_seconds: float | None
+
+
+def loads(turns: int) -> tuple[Load, ...]:
+    burst = max(1, round(OFFERED_EVENTS_A_SECOND * TICK_SECONDS / turns))
+    gap = turns * burst / OFFERED_EVENTS_A_SECOND
+    return (
+        Load("100 tokens/s each", "token", 1, TICK_SECONDS),
+        Load(f"{OFFERED_EVENTS_A_SECOND:,} events/s in all, none a token", "custom", burst, gap),
+        Load("the next after the last one's commit", "custom", 1, None),
+    )
 
 
 class Measured(NamedTuple):
-    events_a_second: float
+    emitted_a_second: float
     p50_ms: float
     p99_ms: float
     cpu_us: float
@@ -47,24 +71,30 @@ async def _held(log: Log) -> HeldTurn:
     return HeldTurn(claim.session_id, claim.turn_id, claim.attempt, claim.next_seq)
 
 
-async def _produce(writer: Writer, turn: HeldTurn, paced: bool, until: float, lags: list[float]) -> int:
-    """Emits one token after another; every 16th waits for its commit, to time it."""
+async def _produce(writer: Writer, turn: HeldTurn, load: Load, until: float, lags: list[float]) -> int:
+    """One burst after another; every TIMED_EVERY-th event waits for its commit, to time it."""
     loop, emitted = asyncio.get_running_loop(), 0
     due = loop.time()
     while loop.time() < until:
-        await writer.append(turn, NewEvent("token", {"content": f"token {emitted} of it "}))
-        emitted += 1
-        if emitted % 16 == 0 or not paced:
+        await writer.append(turn, *(_event(load.type, turn, emitted + n) for n in range(load.burst)))
+        times_before, emitted = emitted // TIMED_EVERY, emitted + load.burst
+        if emitted // TIMED_EVERY > times_before or load.gap_seconds is None:
             began = time.perf_counter()
             await writer.flush(turn)
             lags.append(1000 * (time.perf_counter() - began))
-        if paced:
-            due += GAP_SECONDS
+        if load.gap_seconds is not None:
+            due += load.gap_seconds
             await asyncio.sleep(max(0.0, due - loop.time()))
+    await writer.flush(turn)
     return emitted
 
 
-async def _measure(url: str, turns: int, paced: bool) -> Measured:
+def _event(kind: str, turn: HeldTurn, number: int) -> NewEvent:
+    text = f"token {number} of it "
+    return NewEvent(kind, {"content": text} if kind == "token" else {"turn_id": str(turn.turn_id), "value": text})
+
+
+async def _measure(url: str, turns: int, load: Load) -> Measured:
     async def connect() -> AsyncConnection[Any]:
         return await AsyncConnection.connect(url, autocommit=True, prepare_threshold=5)
 
@@ -80,7 +110,7 @@ async def _measure(url: str, turns: int, paced: bool) -> Measured:
         lags: list[float] = []
         commits, cpu, began = writer.commits, time.process_time(), time.perf_counter()
         until = asyncio.get_running_loop().time() + SECONDS
-        emitted = sum(await asyncio.gather(*(_produce(writer, turn, paced, until, lags) for turn in held)))
+        emitted = sum(await asyncio.gather(*(_produce(writer, turn, load, until, lags) for turn in held)))
         took = time.perf_counter() - began
         cpu = time.process_time() - cpu
         return Measured(
@@ -95,8 +125,8 @@ async def _measure(url: str, turns: int, paced: bool) -> Measured:
 
 def run(console: Console) -> bool:
     """Prints the table; tells whether the aims are reached."""
-    table = Table("turns", "pace", "tokens/s", "rows/s", "commits/s", "emit → committed p50", "p99", "CPU a token")
-    best, best_p99, paced_p99 = 0.0, float("inf"), 0.0
+    table = Table("turns", "load", "emitted/s", "rows/s", "commits/s", "emit → committed p50", "p99", "CPU an event")
+    found: list[tuple[int, Load, Measured]] = []
     with temporary_folder() as folder, EmbeddedPostgres(folder / "home").running() as url:
 
         async def setup() -> None:
@@ -106,17 +136,14 @@ def run(console: Console) -> bool:
         asyncio.run(setup())
         tune_garbage_collection()
         for turns in (10, 100, 500):
-            for paced in (True, False):
-                runs = [uvloop.run(_measure(url, turns, paced)) for _ in range(REPEATS)]
+            for load in loads(turns):
+                runs = [uvloop.run(_measure(url, turns, load)) for _ in range(REPEATS)]
                 middle = Measured(*(median(column) for column in zip(*runs, strict=True)))
-                best = max(best, middle.rows_a_second)
-                if middle.rows_a_second >= AIM_EVENTS_A_SECOND:
-                    best_p99 = min(best_p99, middle.p99_ms)
-                paced_p99 = middle.p99_ms if paced and turns == 100 else paced_p99
+                found.append((turns, load, middle))
                 table.add_row(
                     str(turns),
-                    "100 tokens/s each" if paced else "one row a commit each, as fast as it commits",
-                    f"{middle.events_a_second:,.0f}",
+                    load.name,
+                    f"{middle.emitted_a_second:,.0f}",
                     f"{middle.rows_a_second:,.0f}",
                     f"{middle.commits_a_second:,.0f}",
                     f"{middle.p50_ms:.2f} ms",
@@ -129,10 +156,17 @@ def run(console: Console) -> bool:
     console.print(table)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     console.print(f"peak memory of this process {peak_mb:.0f} MB")
-    ratios = {
-        f"{AIM_EVENTS_A_SECOND:,} / the most rows a second": AIM_EVENTS_A_SECOND / best,
-        "the least p99 at so many rows a second / limit": best_p99 / LIMIT_P99_MS,
-        "p99 of 100 turns at their pace / limit": paced_p99 / LIMIT_P99_MS,
-    }
-    console.print("Judged: " + "   ".join(f"{name}: {ratio:.2f}" for name, ratio in ratios.items()))
-    return all(ratio <= 1 for ratio in ratios.values())
+    return _judge(console, found)
+
+
+def _judge(console: Console, found: list[tuple[int, Load, Measured]]) -> bool:
+    """So many events a second, each a row, while their p99 stays under its limit; and that of 100 turns of tokens."""
+    in_time = [m.rows_a_second for _, load, m in found if load.type != "token" and m.p99_ms <= LIMIT_P99_MS]
+    paced = next(m for turns, load, m in found if (turns, load.type) == (100, "token"))
+    most = max(in_time, default=0.0)
+    console.print(
+        f"Judged: the most events/s, a row each, with p99 up to {LIMIT_P99_MS:.0f} ms: {most:,.0f} "
+        f"(aim {AIM_EVENTS_A_SECOND:,})   p99 of 100 turns of 100 tokens/s: {paced.p99_ms:.1f} ms "
+        f"(limit {LIMIT_P99_MS:.0f} ms)"
+    )
+    return most >= AIM_EVENTS_A_SECOND and paced.p99_ms <= LIMIT_P99_MS
