@@ -182,6 +182,7 @@ class Translator:
         self._message: str | None = None
         self._said = bool(said)
         self.stage: str | None = None
+        self.recites = False
         self.answered: dict[str, Any] | None = None  # the whole state tells the end of a graph that is not ours
 
     def feed(self, mode: str, data: Any, now: float) -> list[NewEvent]:

@@ -13,9 +13,11 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import Field
 
 from graph.citations import SOURCES
 from graph.quotes import EVIDENCE, FOLLOW_UP, QUESTION, SAID, quote
+from graph.translate import RECITED
 
 PIECE = re.compile(r"\s*\S+\s?|\s+")
 
@@ -63,6 +65,8 @@ class _Offline(BaseChatModel):
 
 class Reciter(_Offline):
     """Says the last message, unchanged."""
+
+    tags: list[str] | None = Field(default_factory=lambda: [RECITED])
 
     def pieces(self, message: BaseMessage) -> Iterable[str]:
         return PIECE.findall(message.text)

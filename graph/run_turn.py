@@ -160,7 +160,8 @@ class _Attempt:
                     measures.FIRST_TOKEN.observe(time.monotonic() - self.began)
                 self.text.append(event.data["content"])
                 if self.turns.served.timed:
-                    self.clock.wait_for(self.turns.deadlines.token)
+                    deadlines = self.turns.deadlines
+                    self.clock.wait_for(deadlines.first_token if self.translator.recites else deadlines.token)
             elif event.type == "generation_start":
                 self.clock.wait_for(self.turns.deadlines.first_token)
         await self.turns.writer.append(self.turn, *events)

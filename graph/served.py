@@ -20,10 +20,11 @@ Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 class Translates(Protocol):
     """Of one attempt at one turn: see translate.Translator. `answered`: what the graph's last step gave, where that is
-    all that the turn's end tells."""
+    all that the turn's end tells. `recites`: the last token was not the model's, whose first is still to come."""
 
     stage: str | None
     answered: dict[str, Any] | None
+    recites: bool
 
     def feed(self, mode: str, data: Any, now: float) -> list[NewEvent]: ...
     def completed(self, node: str, result: dict[str, Any], duration_ms: int) -> StreamEvent | None: ...

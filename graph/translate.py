@@ -11,6 +11,7 @@ from graph.eventlog.events import NewEvent, new_event, storable
 ANSWERING = frozenset({"generate", "emergency", "emotional_support"})
 QUIET = frozenset({"safety", "supervisor"})
 REVIEWED_TEXT = "reviewed text"  # the "model" of an emergency answer
+RECITED = "recited"  # the tag of what is said before, or without, the model
 
 
 class Translator:
@@ -21,6 +22,7 @@ class Translator:
         self._began: dict[str, float] = {}
         self.stage: str | None = None
         self.answered: dict[str, Any] | None = None
+        self.recites = False
 
     def feed(self, mode: str, data: Any, now: float) -> list[NewEvent]:
         """`now` is in seconds, of any steady clock. A task that finished in an earlier attempt gives nothing."""
@@ -35,6 +37,7 @@ class Translator:
     def _token(self, message: Any, metadata: dict[str, Any]) -> list[NewEvent]:
         if not isinstance(message, AIMessageChunk) or metadata["langgraph_node"] not in ANSWERING:
             return []
+        self.recites = RECITED in metadata.get("tags", ())
         content = message.content if isinstance(message.content, str) else message.text
         return [NewEvent("token", {"content": storable(content)})] if content else []
 

@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessageChunk
 
 from graph.parts import Parts
 from graph.provider import patient
+from graph.red_flags import topic_line
 from tests.support.openai_wire import Act, breaks, drips, fails, hangs, refuses, says, wire
 from tests.support.workshop import code_of, content_of, workshop
 
@@ -94,6 +95,15 @@ async def test_a_provider_that_hangs_meets_its_deadline(database_url: str, name:
         since = call.failed_at or call.at
         assert await wired.let_go(call) - since < seconds + 1
         assert time.monotonic() - since < seconds + FRAME_SECONDS
+
+
+async def test_a_model_has_its_time_to_the_first_token_also_after_an_opening(database_url: str) -> None:
+    """The line about an emergency comes first, and is recited."""
+    deadlines: dict[str, Any] = {"first_token_timeout_seconds": 20, "token_timeout_seconds": 0.3}
+    async with wire(says("Iron", pause=0.9)) as wired, workshop(database_url, wired, **deadlines) as shop:
+        end = (await shop.ended(await shop.ask("What are the signs of a stroke?")))[-1]
+        assert (code_of(end), len(wired.calls)) == ("done", 1)
+        assert content_of(end).startswith(topic_line("stroke", "international"))
 
 
 async def test_a_search_that_hangs_meets_the_turns_deadline(database_url: str) -> None:
