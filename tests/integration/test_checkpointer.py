@@ -9,6 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.report import ProgressCallbacks
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from functions.replica import open_replica
@@ -16,10 +17,11 @@ from functions.settings import Settings
 from functions.worker import open_worker
 from graph.eventlog.errors import Fenced
 from graph.eventlog.events import NewEvent
-from graph.eventlog.log import Candidate, Pool
+from graph.eventlog.log import Candidate, Log, Pool
 from graph.eventlog.saver import EventLogSaver, held_turn
 from graph.eventlog.sessions import Sessions
 from tests.support.turns import OWNER, all_events, held, holding, open_writer, token, until_events
+from tests.support.workshop import workshop
 
 
 def _graph(saver: EventLogSaver) -> Any:
@@ -171,6 +173,31 @@ async def test_a_held_turn_leaves_the_rows_that_langgraphs_own_saver_leaves(
     rows = {thread: await _rows(pool, thread) for thread in ("stock", str(turn.session_id))}
     assert rows["stock"] == rows[str(turn.session_id)]
     assert all(rows["stock"])
+
+
+async def test_a_sessions_first_turn_reads_neither_its_log_nor_a_checkpoint(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its question came with the claim, its end from the stream. The next turn reads both."""
+    read: set[str] = set()
+
+    def noting(kind: type[Any], name: str) -> None:
+        method = getattr(kind, name)
+
+        async def noted(self: Any, *arguments: Any) -> Any:
+            read.add(name)
+            return await method(self, *arguments)
+
+        monkeypatch.setattr(kind, name, noted)
+
+    noting(Log, "events")
+    noting(AsyncPostgresSaver, "aget_tuple")
+    async with workshop(database_url) as shop:
+        turn = await shop.ask()
+        assert (await shop.ended(turn))[-1].type == "done"
+        assert read == set()
+        await shop.ended(await shop.ask(session_id=turn.session_id))
+    assert read == {"events", "aget_tuple"}
 
 
 async def _rows(pool: Pool, thread_id: str) -> list[list[Any]]:
