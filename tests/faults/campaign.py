@@ -3,7 +3,7 @@
 Two replicas and a worker on a Postgres of their own, tens of turns under way, readers with real sockets: a rolling
 restart, and then a seeded schedule of faults. An independent checker then reads what the readers were given and what
 the tables hold; the exit status is 1 when anything is wrong. With `--kills N` instead: kill -9 of the owner at a
-random token, N times.
+random token, N times. With `--graph medical` the default graph answers, offline: its stages really search and rank.
 """
 
 import argparse
@@ -16,6 +16,9 @@ from contextlib import AsyncExitStack
 import uvloop
 from rich.console import Console
 
+from graph.eventlog.log import open_pool
+from graph.retrieval.embed import Embedder
+from graph.retrieval.ingest import STARTER, ingest
 from tests.faults.checker import read_tables, violations
 from tests.faults.figures import Killed, Outcome, progress, report, report_kills
 from tests.faults.fleet import Fleet, fleet
@@ -27,6 +30,12 @@ from tests.support.folder import temporary_folder
 
 TOKENS, DELAY_MS, STAGE_MS = 60, 60, 150
 ANSWER = "".join(f"w{n} " for n in range(TOKENS))
+MODELS = {
+    "scripted": f"scripted?tokens={TOKENS}&delay_ms={DELAY_MS}&stage_ms={STAGE_MS}",
+    "medical": f"extractive?pace_ms={DELAY_MS}",
+}
+MEMBERS = ("serve", "serve", "worker")
+ARTICLES = ("iron-deficiency.md", "blood-count.md", "fatigue.md")
 LEASE_SECONDS = 2.0
 WAYS = 4
 LAST_TURNS_SECONDS = 120.0
@@ -34,12 +43,21 @@ FAULTS, SECONDS, PEOPLE = 200, 240.0, 24
 
 
 async def campaign(
-    seed: int, faults: int, seconds: float, people: int, happened: Happened = lambda fault: None
+    seed: int,
+    faults: int,
+    seconds: float,
+    people: int,
+    graph: str = "scripted",
+    happened: Happened = lambda fault: None,
 ) -> Outcome:
     settings = {"LEASE_SECONDS": str(LEASE_SECONDS), "HEARTBEAT_SECONDS": "1", "DRAIN_SECONDS": "1"}
-    model = f"scripted?tokens={TOKENS}&delay_ms={DELAY_MS}&stage_ms={STAGE_MS}"
     with temporary_folder() as place:
-        async with fleet(place, model, ("serve", "serve", "worker"), **settings) as members, AsyncExitStack() as stack:
+        async with (
+            fleet(place, MODELS[graph], MEMBERS, **settings) as members,
+            AsyncExitStack() as stack,
+        ):
+            if graph == "medical":
+                await _ingested(members.url)
             addresses = [replica.address for replica in members.replicas]
             orders = [addresses if n % 2 else addresses[::-1] for n in range(WAYS)]
             ways = [await stack.enter_async_context(relaying(*order)) for order in orders]
@@ -51,7 +69,12 @@ async def campaign(
             crowd.leaving = True
             wrong = [*schedule.wrong, *await _left_behind(talking), *await _stopped(members)]
             tables = await read_tables(members.url)
-    return Outcome(schedule, crowd, tables, wrong + violations(tables, crowd, ANSWER))
+    return Outcome(schedule, crowd, tables, wrong + violations(tables, crowd, ANSWER if graph == "scripted" else None))
+
+
+async def _ingested(url: str) -> None:
+    async with open_pool(url, max_size=2) as pool:
+        await ingest([STARTER / article for article in ARTICLES], pool=pool, embedder=Embedder())
 
 
 async def _left_behind(talking: list["asyncio.Task[None]"]) -> list[str]:
@@ -101,16 +124,18 @@ def main() -> int:
     options.add_argument("--faults", type=int, default=FAULTS)
     options.add_argument("--seconds", type=float, default=SECONDS, help="over which the faults are spread")
     options.add_argument("--people", type=int, default=PEOPLE)
+    options.add_argument("--graph", choices=MODELS, default="scripted")
     options.add_argument("--kills", type=int, metavar="N", help="only kill the owner, N times")
     chosen = options.parse_args()
     console = Console(width=120, highlight=False)
-    sizes = f"--faults {chosen.faults} --seconds {chosen.seconds:g} --people {chosen.people}"
+    sizes = f"--faults {chosen.faults} --seconds {chosen.seconds:g} --people {chosen.people} --graph {chosen.graph}"
     again = f"{options.prog} --seed {chosen.seed} {sizes}"
     if chosen.kills:
         return 0 if report_kills(uvloop.run(kills(chosen.seed, chosen.kills, console)), console) else 1
     console.print(again)
     with progress(console, chosen.faults) as happened:
-        outcome: Outcome = uvloop.run(campaign(chosen.seed, chosen.faults, chosen.seconds, chosen.people, happened))
+        what = (chosen.seed, chosen.faults, chosen.seconds, chosen.people, chosen.graph, happened)
+        outcome: Outcome = uvloop.run(campaign(*what))
     report(outcome, console, again)
     return 1 if outcome.violations else 0
 

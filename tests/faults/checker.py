@@ -78,8 +78,8 @@ async def _spoken(url: str, session: str) -> list[tuple[str, str]]:
     return [(roles[message.type], message.text) for message in messages]
 
 
-def violations(tables: Tables, crowd: Crowd, answer: str) -> list[str]:
-    """`answer` is what the model says when nobody stops it."""
+def violations(tables: Tables, crowd: Crowd, answer: str | None) -> list[str]:
+    """`answer` is what the model says when nobody stops it, where that is known."""
     found = list(crowd.complaints)
     for session, turns in tables.turns.items():
         rows = tables.rows[session]
@@ -112,7 +112,7 @@ def _log(rows: Sequence[Row], turns: Sequence[TurnRow]) -> list[str]:
     return wrong
 
 
-def _turn(turn: TurnRow, rows: Sequence[Row], answer: str) -> list[str]:
+def _turn(turn: TurnRow, rows: Sequence[Row], answer: str | None) -> list[str]:
     mine = [row for row in rows if row.turn_id == turn.turn_id]
     types = [row.type for row in mine]
     wrong = [f"{turn.turn_id}: {kind} {types.count(kind)} times" for kind in SAID_ONCE if types.count(kind) > 1]
@@ -127,6 +127,8 @@ def _turn(turn: TurnRow, rows: Sequence[Row], answer: str) -> list[str]:
         wrong.append(f"{turn.turn_id}: its tokens {said[-40:]!r} are not its answer {mine[-1].content[-40:]!r}")
     if mine[-1].type == "error" and not _lost(mine[-1]):
         wrong.append(f"{turn.turn_id}: no fault may end a turn so: {mine[-1].data}")
+    if answer is None:
+        answer = said
     if not answer.startswith(said) or (turn.status == "done" and said != answer):
         wrong.append(f"{turn.turn_id}: {said!r} is not what the model said")
     return wrong + _attempts(turn, mine)

@@ -155,9 +155,11 @@ class Schedule:
         await self._bring_back(member)
 
     async def _bring_back(self, member: Member) -> None:
-        member.launch()
-        await member.ready()
-        member.busy = False
+        try:
+            member.launch()
+            await member.ready()
+        finally:
+            member.busy = False  # else the faults to come would wait for it for ever
 
     async def _restart_postgres(self, fault: Fault, dice: random.Random) -> None:
         async with self._postgres:
