@@ -3,9 +3,11 @@
 import asyncio
 import json
 import random
+import shutil
+import subprocess
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tests.faults.relay import relaying
 from tests.support.client import Person
 from tests.support.crowd import Resumed, frames_of_table, read_to_the_end
 from tests.support.server import serving
+from tests.support.waiting import until
 from tests.support.workshop import code_of, workshop
 
 SEARCHING = """
@@ -30,6 +33,7 @@ select 1 from pg_stat_activity
 """
 LOCKED = "lock table passages in access exclusive mode"
 MODEL = "scripted?tokens=200&delay_ms=15"
+NOTICED = ("append interrupted", "readers wait", "no wake-ups", "a lease could not be renewed")
 OUTAGE_SECONDS, OUTAGE_MAX_LINES = 10, 10
 TURNS, READERS_A_TURN = 6, 4
 SEEN_BEFORE = 30  # events of the last turn, when the fault comes
@@ -149,6 +153,40 @@ async def test_connections_break_and_listeners_are_killed_in_mid_stream(
         say(f"LISTEN killed: {await deaf.exact()}")
         for replica in running.replicas:
             assert "no wake-ups, readers poll" in replica.output
+
+
+@contextmanager
+def swallowing(port: int) -> Iterator[None]:
+    """Every packet from or to this port of the machine gets lost, and nobody hears of it."""
+    rules = [["INPUT", "-i", "lo", "-p", "tcp", side, str(port), "-j", "DROP"] for side in ("--dport", "--sport")]
+    made: list[list[str]] = []
+    try:
+        for rule in rules:
+            done = subprocess.run(["iptables", "-I", *rule], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                pytest.skip(f"no packet can be dropped here: {done.stderr}")
+            made.append(rule)
+        yield
+    finally:
+        for rule in made:
+            subprocess.run(["iptables", "-D", *rule], check=True)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(shutil.which("iptables") is None, reason="packets are dropped with iptables, by root")
+async def test_a_network_that_swallows_packets_is_noticed_in_bounded_time(
+    tmp_path: Path, person: Person, say: Say
+) -> None:
+    """No connection is closed and none refused. The turns go on elsewhere, and the readers get every event once."""
+    async with fleet(tmp_path, MODEL, ("serve", "serve")) as running:
+        owner = running.replicas[0]
+        watched = Watched(running, person)
+        await watched.begin()
+        began = time.monotonic()
+        with swallowing(int(owner.database.address.partition(":")[2])):
+            await until(lambda: all(words in owner.output for words in NOTICED), "not everybody noticed")
+            took = time.monotonic() - began
+        say(f"packets swallowed, noticed by all after {took:.1f} s: {await watched.exact()}")
 
 
 def _kill_listeners(url: str) -> int:
