@@ -43,7 +43,11 @@ class RagAgent:
 
     async def retrieve(self, state: State) -> dict[str, Any]:
         found = await self._parts.search(state["question"])
-        return {"passages": found.passages, "retrieval_degraded": found.degraded}
+        return {
+            "passages": found.passages,
+            "retrieval_degraded": found.degraded,
+            "library_empty": found.library_empty,
+        }
 
     async def rerank(self, state: State) -> dict[str, Any]:
         sources, evidence, fit, degraded = await self._parts.rerank(state["question"], state["passages"])
@@ -93,9 +97,9 @@ def abstention(state: State, region: str) -> str:
     sources, fit = state["sources"], state["fit"]
     if GREETING.fullmatch(user_message(state)):
         return GREETED
-    if not sources:
+    if state["library_empty"]:
         return NOTHING_THERE
-    if fit is not None and fit < NEAR_FROM_FIT:
+    if not sources or (fit is not None and fit < NEAR_FROM_FIT):
         return f"{NOTHING_FITS} {IN_DANGER.format(number=emergency_number(region))}"
     topics = list(dict.fromkeys(source["title"].split(": ")[0] for source in sources))[:NEAREST_TOPICS]
     return f"{NOTHING_FITS}\n\nThe nearest topics here are: {', '.join(topics)}."

@@ -17,6 +17,7 @@ class State(TypedDict, total=False):
     alarm: the red flag that ends the turn with an emergency text; "" when there is none
     urgent_topic: the red flag that is only asked about; the answer then says when to call for help
     warm: the question came with distress: the answer opens warmly
+    library_empty: there was nothing to search
     passages: what was found, best first: id, document_id, title, url, score, text
     sources: dumps of events.Source, best first; `[n]` in the answer is the n-th, counted from 1
     evidence: the sources' sentences: source (as in `[n]`), order (within its source), text, score
@@ -31,6 +32,7 @@ class State(TypedDict, total=False):
     alarm: str
     urgent_topic: str
     warm: bool
+    library_empty: bool
     passages: list[dict[str, Any]]
     sources: list[dict[str, Any]]
     evidence: list[dict[str, Any]]
@@ -51,6 +53,7 @@ def turn_input(turn_id: str, message: str, earlier: Sequence[BaseMessage] = ()) 
         alarm="",
         urgent_topic="",
         warm=False,
+        library_empty=False,
         passages=[],
         sources=[],
         evidence=[],

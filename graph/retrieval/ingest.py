@@ -18,7 +18,7 @@ from graph.retrieval.documents import Document, Passage, Skipped
 from graph.retrieval.embed import Embedder
 from graph.retrieval.queries import query
 from graph.retrieval.search import ForeignEncoder, literal
-from graph.retrieval.tokens import reduce
+from graph.retrieval.tokens import Reduced, reduce
 
 STARTER = Path(__file__).parent / "corpus"
 ENCODING = "2"  # raise it when passages are cut or encoded in another way: all are then made anew
@@ -68,7 +68,7 @@ async def ingest(
     if waiting:
         passages += await _put(pool, waiting, embedder)
         stored += len(waiting)
-    await _count_words(pool)
+    await _settle(pool)
     progress(reading.bytes, reading.bytes)
     return Report(stored, unchanged, passages, reading.skipped)
 
@@ -81,7 +81,7 @@ async def remove(document_ids: Sequence[str], *, pool: Pool) -> list[str]:
             await cursor.execute(query("remove_document"), {"document_id": document_id})
             if cursor.rowcount == 0:
                 missing.append(document_id)
-    await _count_words(pool)
+    await _settle(pool)
     return missing
 
 
@@ -89,7 +89,7 @@ async def clear(*, pool: Pool) -> list[str]:
     """Takes all documents out; another encoder may then make those that follow."""
     async with _transaction(pool) as cursor:
         await cursor.execute(query("clear_documents"))
-    await _count_words(pool)
+    await _settle(pool)
     return []
 
 
@@ -184,10 +184,7 @@ async def _put(pool: Pool, group: Sequence[Prepared], embedder: Embedder) -> int
     ingests that meet never wait for each other in a circle."""
     group = sorted(group, key=lambda prepared: prepared.document.document_id)
     passages = [(p.document, ordinal, one) for p in group for ordinal, one in enumerate(p.document.passages, start=1)]
-    texts = [_parts(document, passage) for document, _, passage in passages]
-    encoded = await embedder.encode(texts)
-    embeddings = await embedder.embeddings(texts, encoded)
-    reduced = await embedder.apart(lambda: [reduce(one) for one in encoded])
+    embeddings, reduced = await _encoded([_parts(document, passage) for document, _, passage in passages], embedder)
     async with _transaction(pool) as cursor:
         await cursor.executemany(query("put_document"), [_about(prepared, embedder.name) for prepared in group])
         await cursor.execute(query("drop_passages"), {"documents": [p.document.document_id for p in group]})
@@ -206,11 +203,23 @@ async def _put(pool: Pool, group: Sequence[Prepared], embedder: Embedder) -> int
             for number, (document, ordinal, passage), tokens in zip(ids, passages, reduced, strict=True)
         ]
         await cursor.executemany(query("put_passage"), rows)
-        await cursor.execute(query("put_vectors"), {"ids": ids, "embeddings": list(map(literal, embeddings))})
+        await cursor.execute(query("put_vectors"), {"ids": ids, "embeddings": embeddings})
         titles = [f"{document.title} {passage.heading}" for document, _, passage in passages]
         words = {"ids": ids, "texts": [passage.text for _, _, passage in passages], "titles": titles}
         await cursor.execute(query("put_words"), words | BM25)
     return len(passages)
+
+
+async def _encoded(texts: list[list[str]], embedder: Embedder) -> tuple[list[str], list[Reduced]]:
+    """A slice at a time, since what the encoder gives for a passage is twenty times what is kept of it."""
+    embeddings: list[str] = []
+    reduced: list[Reduced] = []
+    for start in range(0, len(texts), GROUP_PASSAGES):
+        part = texts[start : start + GROUP_PASSAGES]
+        encoded = await embedder.encode(part)
+        embeddings += map(literal, await embedder.embeddings(part, encoded))
+        reduced += await embedder.apart(lambda made: [reduce(one) for one in made], encoded)
+    return embeddings, reduced
 
 
 def _about(prepared: Prepared, encoder: str) -> dict[str, Any]:
@@ -230,14 +239,23 @@ def _parts(document: Document, passage: Passage) -> list[str]:
     return [f"{document.title}.{heading}", *passage.sentences]
 
 
-async def _count_words(pool: Pool) -> None:
-    """Unless nothing has come or gone since. A run that was killed may have stored and not counted."""
+async def _settle(pool: Pool) -> None:
+    """Makes searches fit for what has come and gone: counts the words, takes removed passages out of the indexes and
+    tells the planner. Nothing when nothing has changed. A run that was killed may have stored and not counted."""
+    if await _count_words(pool):
+        async with pool.connection() as connection:
+            await connection.execute(query("vacuum_library"))
+
+
+async def _count_words(pool: Pool) -> bool:
+    """Whether there was anything new to count."""
     async with _transaction(pool) as cursor:
         await cursor.execute(query("lock_word_counts"))
         await cursor.execute(query("library_now"))
         there = (await cursor.fetchall())[0]
         if (there["passages"], there["last"]) == (there["counted_passages"], there["counted_last"]):
-            return
+            return False
         await cursor.execute(query("clear_word_counts"))
         await cursor.execute(query("count_words"))
         await cursor.execute(query("remember_count"), there)
+        return True

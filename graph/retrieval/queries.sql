@@ -1,6 +1,9 @@
--- name: widen_hnsw
--- For this transaction: the index looks at more than it must give, or it would give fewer than asked for.
-select set_config('hnsw.ef_search', %(ef_search)s, true);
+-- name: prepare_search
+-- Who made the vectors here, asked anew for every search, since another may come while the process runs. And for this
+-- transaction: the index looks at more than it must give, and on past the passages that were removed, or it would give
+-- fewer than asked for. (In any order: the search sorts what it gets.)
+select set_config('hnsw.ef_search', %(ef_search)s, true), set_config('hnsw.iterative_scan', 'relaxed_order', true),
+       (select encoder from library) as encoder, (select dimensions from library) as dimensions;
 
 -- name: search
 -- The passages nearest to a question: by meaning (cosine distance) and by words, the places in both fused.
@@ -48,6 +51,10 @@ from fused join passages as p using (passage_id) join passage_vectors as v using
 join documents as d using (document_id)
 where fused.score > 0
 order by fused.score desc, passage_id;
+
+-- name: library_is_empty
+-- Asked when nothing was found.
+select not exists (select from documents) as empty;
 
 -- name: token_rows
 -- What the reranker compares: the passages' token vectors.
@@ -138,6 +145,10 @@ delete from documents where document_id = %(document_id)s;
 -- name: clear_documents
 -- All of them, at once.
 truncate documents, passages, passage_vectors, postings;
+
+-- name: vacuum_library
+-- Removed passages leave the indexes, past which every search would otherwise have to go on. No transaction may be open.
+vacuum (analyze) documents, passages, passage_vectors, postings, word_counts;
 
 -- name: library_now
 -- The passages there are, and those that word_counts knows.

@@ -3,7 +3,6 @@
 import re
 from typing import Any, NamedTuple
 
-from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Literal
 from psycopg_pool import AsyncConnectionPool
@@ -35,10 +34,12 @@ class ForeignEncoder(Exception):
 
 
 class Found(NamedTuple):
-    """`passages`, best first: id, document_id, ordinal, title, url, score, text. `degraded`: what was left out."""
+    """`passages`, best first: id, document_id, ordinal, title, url, score, text. `degraded`: what was left out.
+    `library_empty`: nothing was found because there are no documents at all."""
 
     passages: list[dict[str, Any]]
     degraded: str | None = None
+    library_empty: bool = False
 
 
 class Search:
@@ -54,7 +55,6 @@ class Search:
     ) -> None:
         self._pool, self._embedder = pool, embedder
         self._weights = {"dense_weight": dense_weight, "lexical_weight": lexical_weight}
-        self._dimensions: int | None = None
 
     async def __call__(self, question: str) -> Found:
         question = question.replace("\x00", " ")
@@ -68,30 +68,27 @@ class Search:
             **self._weights,
             "rank_constant": RANK_CONSTANT,
         }
-        rows = await read_again(lambda: self._rows(parameters, vector.size))
-        return Found(without_duplicates([_passage(row) for row in rows])[:CANDIDATES])
+        return await read_again(lambda: self._found(parameters, vector.size))
 
-    async def _rows(self, parameters: dict[str, Any], size: int) -> list[DictRow]:
+    async def _found(self, parameters: dict[str, Any], dimensions: int) -> Found:
         async with (
             self._pool.connection() as connection,
             connection.transaction(),
             connection.cursor(row_factory=dict_row) as cursor,
         ):
-            dimensions = await self._check(cursor, size)
-            await cursor.execute(query("widen_hnsw"), {"ef_search": str(EF_SEARCH)})
+            await cursor.execute(query("prepare_search"), {"ef_search": str(EF_SEARCH)})
+            self._check((await cursor.fetchall())[0], dimensions)
             await cursor.execute(SQL(query("search")).format(dimensions=Literal(dimensions)), parameters)
-            rows: list[DictRow] = await cursor.fetchall()
-            return rows
+            rows = await cursor.fetchall()
+            if not rows:
+                await cursor.execute(query("library_is_empty"))
+                return Found([], library_empty=(await cursor.fetchall())[0]["empty"])
+            return Found(without_duplicates([_passage(row) for row in rows])[:CANDIDATES])
 
-    async def _check(self, cursor: AsyncCursor[DictRow], dimensions: int) -> int:
-        """Asked until it is known that there is one encoder, this one; before the first ingest there is none."""
-        if self._dimensions is None:
-            await cursor.execute(query("encoder"))
-            there = await cursor.fetchone()
-            if there is not None and (there["encoder"], there["dimensions"]) != (self._embedder.name, dimensions):
-                raise ForeignEncoder(there["encoder"], self._embedder.name)
-            self._dimensions = dimensions if there is not None else None
-        return dimensions
+    def _check(self, there: DictRow, dimensions: int) -> None:
+        """Before the first ingest there is no encoder."""
+        if there["encoder"] and (there["encoder"], there["dimensions"]) != (self._embedder.name, dimensions):
+            raise ForeignEncoder(there["encoder"], self._embedder.name)
 
 
 def _passage(row: dict[str, Any]) -> dict[str, Any]:

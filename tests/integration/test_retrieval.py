@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -17,9 +18,9 @@ from psycopg.sql import SQL, Literal
 
 from graph.builder import build_graph, open_parts
 from graph.eventlog.log import Pool, open_pool
-from graph.rag_agent import NOTHING_THERE
-from graph.retrieval.embed import Embedder, Encoded, ProviderEmbedder
-from graph.retrieval.ingest import STARTER, Report, clear, ingest, remove
+from graph.rag_agent import NOTHING_FITS, NOTHING_THERE
+from graph.retrieval.embed import DIMENSIONS, Embedder, Encoded, ProviderEmbedder, unit
+from graph.retrieval.ingest import GROUP_PASSAGES, STARTER, Report, clear, ingest, remove
 from graph.retrieval.queries import query
 from graph.retrieval.rerank import DEGRADED, SOURCES, Reranker
 from graph.retrieval.search import ForeignEncoder, Search, literal
@@ -63,12 +64,13 @@ async def library(library_url: str) -> AsyncIterator[Pool]:
 
 
 class Counting(Embedder):
-    """Counts what it encodes."""
+    """Counts what it encodes, in all and at most together."""
 
-    encoded = 0
+    encoded = most = 0
 
     async def encode(self, texts: Sequence[Sequence[str]]) -> list[Encoded]:
         self.encoded += len(texts)
+        self.most = max(self.most, len(texts))
         return await super().encode(texts)
 
 
@@ -108,6 +110,15 @@ async def test_what_has_not_changed_is_not_encoded_again(pool: Pool, folder: Pat
     again = await put(folder, pool, counting)
     assert again == Report(0, 2, 0, [])
     assert counting.encoded == first.passages
+
+
+async def test_a_long_document_is_encoded_a_slice_at_a_time(pool: Pool, tmp_path: Path) -> None:
+    """All at once, its token vectors would fill the memory: a third of a megabyte a passage."""
+    sections = [f"## Part {n}\n\nTea is hot." for n in range(2 * GROUP_PASSAGES + 2)]
+    (tmp_path / "book.md").write_text("\n\n".join(sections))
+    counting = Counting()
+    assert (await put(tmp_path, pool, counting)).passages == counting.encoded == len(sections)
+    assert counting.most == GROUP_PASSAGES
 
 
 async def test_a_changed_document_replaces_its_passages_and_only_them(pool: Pool, folder: Path) -> None:
@@ -216,6 +227,49 @@ async def test_a_removed_document_takes_all_that_was_made_of_it_along(
     assert await words(pool, "gout") == 0
 
 
+@pytest.mark.direct
+async def test_passages_that_were_removed_take_no_place_among_the_nearest(
+    database_url: str, folder: Path, embedder: Embedder
+) -> None:
+    """They stay in the index until a vacuum, and here they are nearer to the question than all that is left."""
+    noise = np.random.default_rng(0).normal(0, 0.01, (200, DIMENSIONS)).astype(np.float32)
+    near = unit(await embedder.embed_question("What is gout?") + noise)
+    async with open_pool(database_url, max_size=1) as pool:
+        await put(folder, pool, embedder)
+        by_meaning = Search(pool, embedder, lexical_weight=0)
+        async with pool.connection() as connection:  # the only one: as few passages would be read without the index
+            await connection.execute("set enable_seqscan = off")
+            await connection.execute("set enable_sort = off")
+        before = (await by_meaning("What is gout?")).passages
+        async with pool.connection() as connection:
+            document = "insert into documents (document_id, title, content_hash, encoder) values ('book', '', '', %s)"
+            await connection.execute(document, [embedder.name])
+            await connection.execute(
+                "insert into passages (passage_id, document_id, ordinal, heading, sentences, tokens, token_ends) "
+                "select 10000 + n, 'book', n + 1, '', '{}', '', '{}' from generate_series(0, 199) as n"
+            )
+            vectors = {"ids": list(range(10_000, 10_200)), "embeddings": list(map(literal, near))}
+            await connection.execute(query("put_vectors"), vectors)
+        assert (await by_meaning("What is gout?")).passages[0]["document_id"] == "book"
+        async with pool.connection() as connection:
+            await connection.execute("delete from documents where document_id = 'book'")
+        assert (await by_meaning("What is gout?")).passages == before
+
+
+async def test_after_a_removal_no_passage_of_it_is_left_in_the_index(
+    pool: Pool, folder: Path, embedder: Embedder
+) -> None:
+    await put(folder, pool, embedder)
+    async with pool.connection() as connection:
+        vacuumed = "select vacuum_count from pg_stat_user_tables where relname = 'passage_vectors'"
+        before = await (await connection.execute(vacuumed)).fetchone()
+        await remove(["gout"], pool=pool)
+        after = await (await connection.execute(vacuumed)).fetchone()
+    assert before is not None
+    assert after is not None
+    assert after["vacuum_count"] > before["vacuum_count"]
+
+
 async def test_two_ingests_at_once_leave_each_passage_once(pool: Pool, folder: Path, embedder: Embedder) -> None:
     await asyncio.gather(put(folder, pool, embedder), put(folder, pool, embedder))
     again = await put(folder, pool, embedder)
@@ -228,13 +282,17 @@ async def test_vectors_of_two_encoders_are_never_mixed(pool: Pool, folder: Path,
         name = "other"
 
     await put(folder, pool, embedder)
+    search, other = Search(pool, embedder), Search(pool, Other())
+    assert (await search("What is gout?")).passages
     with pytest.raises(ForeignEncoder, match=embedder.name):
         await put(folder, pool, Other())
     with pytest.raises(ForeignEncoder):
-        await Search(pool, Other())("What is gout?")
+        await other("What is gout?")
     await clear(pool=pool)
     assert (await put(folder, pool, Other())).stored == 2
-    assert (await Search(pool, Other())("What is gout?")).passages
+    assert (await other("What is gout?")).passages
+    with pytest.raises(ForeignEncoder, match="encoded by other"):
+        await search("What is gout?")  # the same process goes on
 
 
 async def test_embeddings_of_a_provider_have_their_own_dimension(pool: Pool, folder: Path, embedder: Embedder) -> None:
@@ -348,3 +406,16 @@ async def test_an_empty_library_says_that_it_is_empty(pool: Pool) -> None:
     state = await answer(pool, "What is gout?")
     assert state["abstained"] is True
     assert state["messages"][-1].content == NOTHING_THERE
+
+
+async def test_a_library_with_nothing_near_does_not_call_itself_empty(
+    pool: Pool, tmp_path: Path, embedder: Embedder
+) -> None:
+    """Not even when no passage at all is found."""
+    (tmp_path / "tea.txt").write_text("Tea is hot.")
+    await put(tmp_path, pool, embedder)
+    async with pool.connection() as connection:
+        await connection.execute("delete from passage_vectors")
+    state = await answer(pool, "What is gout?")
+    assert state["abstained"] is True
+    assert state["messages"][-1].content.startswith(NOTHING_FITS)
