@@ -1,6 +1,5 @@
 """Answers from the library: retrieve → rerank → generate with citations, or say that nothing there fits."""
 
-import re
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -12,6 +11,7 @@ from graph.parts import Parts
 from graph.quotes import EVIDENCE, FOLLOW_UP, QUESTION, SAID
 from graph.red_flags import emergency_number, topic_line
 from graph.state import State, recent, user_message
+from graph.supervisor import SMALL_TALK
 
 FIT_NEEDED = 0.565  # chosen in docs/decisions/0007-when-to-abstain.md
 NEAREST_TOPICS = 3
@@ -29,10 +29,6 @@ NOTHING_FITS = (
     "A doctor or a pharmacist can help you further."
 )
 IN_DANGER = "If someone may be in danger, do not wait for an article: call {number}."
-GREETING = re.compile(
-    r"\W*(?:hello|hi|hey|good (?:morning|evening|afternoon)|thanks?|thank you|okay|ok|bye)(?: there| so much)?\W*",
-    re.IGNORECASE,
-)
 GREETED = "You are welcome here. I answer general health questions from the articles in this library. What is yours?"
 NOTHING_THERE = "There are no articles here yet, so I can't answer from them. A doctor or a pharmacist can help you."
 
@@ -95,7 +91,7 @@ def prompt(state: State, history_tokens: int) -> list[BaseMessage]:
 
 def abstention(state: State, region: str) -> str:
     sources, fit = state["sources"], state["fit"]
-    if GREETING.fullmatch(user_message(state)):
+    if SMALL_TALK.fullmatch(user_message(state)):
         return GREETED
     if state["library_empty"]:
         return NOTHING_THERE

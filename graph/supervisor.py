@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 LEANS_MAX_WORDS = 8
 ANSWERS_MAX_WORDS = 12
 RAMBLES_FROM_WORDS = 45
+CLAUSE_MAX_WORDS = 30
 ROUTE_SECONDS = 4.0
 ROUTE_TOKENS = 800
 PROMPT = """You sort messages of a page for general health information. Answer with the fields alone.
@@ -60,13 +61,30 @@ MATTER = _any(
     r"hurts?|itch\w*|dizz\w*|vomit\w*|surgery|operation|scan|heart(?:beat)?|chest|stomach|diabetes|stroke|allerg\w+",
     r"pregnan\w+|palpitations|numb(?:ness)?|weight|skin|period|urine|stool|cholesterol|covid\w*|flu",
 )
+CLAUSE_ENDS = (
+    re.compile(r"(?<=[.!?…])\s+|\n+"),
+    re.compile(r"[,;]\s+|\s+[–-]+\s+"),
+    re.compile(
+        r"\s+(?=(?:and|but|so|because|anyway|also|then|plus|what|how|which|why)\b)"
+        r"|(?<!what)(?<!how)(?<!when)(?<!where)\s+(?=(?:should|can) i\b)",
+        re.IGNORECASE,
+    ),
+)
 FAREWELL = _any("thanks?", "thank you", "bye", "goodbye", "hello", "hi", "hey")
 WHAT_NOW = re.compile(r"\b(?:what|how) (?:do|can|should|am) i (?:do|go on|supposed to|cope)\b(?! (?:take|treat|use))")
 LEANS = re.compile(r"^\W*" + _any(
-    r"and|but|also|so|or|what about|how about|what if|why|is it|is that|are they|does it|do they|can it|can they",
+    r"and|but|also|so|or|what about|how about|what if|why(?= not\b|\W*$)",
+    r"is it|is that|are they|does it|do they|can it|can they",
     r"(?:for|in) (?:children|kids|adults|women|men|babies|pregnan\w+|older)",
 ).pattern)  # fmt: skip
-POINTS_BACK = _any("it|its|that|this|them|they|those|these|one")
+POINTS_BACK = _any("it|its|that|this|them|they|those|these", r"(?:which|the(?: \w+)?) ones?")
+SMALL_TALK = re.compile(
+    r"\W*(?:(?:(?:hello|hi|hey|good (?:morning|evening|afternoon|night)|thanks?|thank you|thx|ok|okay|bye|goodbye|great"
+    r"|cool|perfect|got it|i see|understood|all ?right)(?: there| so much| very much| a lot| again| for (?:that|this|"
+    r"(?:the|your) (?:help|answer)))?|(?:that|this|it)(?:['’]?s| is| was| has)? (?:helps|helped|helpful|useful|great|"
+    r"good to know)(?: me)?(?: a lot)?)\b\W*)+",
+    re.IGNORECASE,
+)
 SUBJECT = re.compile(
     r"\b(?:symptoms?|signs?|causes?|treatments?|side effects?|risks?|dangers?) (?:of|for) ([^.?!,]+?)[\s.?!]*$",
     re.IGNORECASE,
@@ -166,8 +184,9 @@ def _stays_with_support(message: str, messages: Sequence[AnyMessage]) -> bool:
 
 def condense(messages: Sequence[AnyMessage]) -> str:
     """The last question; one that leans on the question before it ("and for children?") is joined with that."""
-    asked = [message.text for message in messages if isinstance(message, HumanMessage)]
-    question = asked[-1]
+    said = [message.text for message in messages if isinstance(message, HumanMessage)]
+    question = said[-1]
+    asked = [text for text in said[:-1] if not SMALL_TALK.fullmatch(text)] + [question]
     earlier = next((text for text in reversed(asked[1:-1]) if not leans(text)), asked[0] if asked[:-1] else None)
     if earlier and leans(question):
         return f"{_subject(earlier)} {question}"
@@ -175,13 +194,26 @@ def condense(messages: Sequence[AnyMessage]) -> str:
 
 
 def core(message: str) -> str:
-    """Of a long message, its sentences that ask; when none does, all of it."""
+    """Of a long message, its sentences that ask, after two that tell of a matter; when none asks, all of it."""
     if len(message.split()) < RAMBLES_FROM_WORDS:
         return message
-    sentences = re.split(r"(?<=[.!?])\s+", message)
+    sentences = _clauses(message)
     asking = [one for one in sentences if one.rstrip().endswith("?") or QUESTION.search(_plain(one))]
     telling = [one for one in sentences if one not in asking and MATTER.search(_plain(one))]
-    return " ".join([*telling[-1:], *asking[-2:]]) if asking else message
+    return " ".join([*telling[-2:], *asking[-2:]]) if asking else message
+
+
+def _clauses(message: str) -> list[str]:
+    """Its sentences; of one that does not end, what stands between commas, and else between the words that join."""
+    parts = [message]
+    for end in CLAUSE_ENDS:
+        parts = [
+            piece
+            for part in parts
+            for piece in (end.split(part) if len(part.split()) > CLAUSE_MAX_WORDS else [part])
+            if piece.strip()
+        ]
+    return parts
 
 
 def _subject(question: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from graph.eventlog.log import Pool
+from graph.retrieval import rerank_service
 from graph.retrieval.embed import Embedder
 from graph.retrieval.ingest import STARTER, ingest
 from graph.retrieval.rerank import WITHOUT_SERVICE, Ranked, Reranker
@@ -110,6 +111,32 @@ async def test_a_service_that_fails_its_test_is_not_asked_again(pool: Pool) -> N
     async with serving(the_same_for_all) as served:
         await ranked(pool, RerankService(served.address))
         assert len(served.requests) == 1
+
+
+async def test_a_service_that_comes_up_later_is_used(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(lambda body: answers[-1](body)) as served:
+        answers: list[Answer] = [the_same_for_all]
+        service = RerankService(served.address)
+        found, given = await ranked(pool, service)
+        assert given.degraded == WITHOUT_SERVICE
+        answers.append(backwards)
+        passages = (await Search(pool, Embedder())(QUESTION)).passages
+        monkeypatch.setattr(rerank_service, "TESTED_AGAIN_SECONDS", 0)
+        service.failed()
+        given = await Reranker(pool, Embedder(), service=service)(QUESTION, passages)
+    assert given.degraded is None
+    assert given.sources[0]["id"] == found[-1]
+
+
+async def test_a_service_that_fails_is_left_alone_until_it_is_tested_again(pool: Pool) -> None:
+    async with serving(one_missing) as served:
+        service = RerankService(served.address)
+        await ranked(pool, service)
+        assert len(served.requests) == 2
+        passages = (await Search(pool, Embedder())(QUESTION)).passages
+        given = await Reranker(pool, Embedder(), service=service)(QUESTION, passages)
+        assert given.degraded == WITHOUT_SERVICE
+        assert len(served.requests) == 2
 
 
 async def test_without_an_answer_the_built_in_ranking_stands(pool: Pool) -> None:

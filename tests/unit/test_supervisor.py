@@ -78,6 +78,11 @@ def said(*texts: str) -> list[AnyMessage]:
         (["is it contagious?"], "is it contagious?"),
         (["Is it safe to take ibuprofen?", "and in children?"], "Is it safe to take ibuprofen? and in children?"),
         (["Is it gout?", "What is asthma?", "and for kids?"], "What is asthma? and for kids?"),
+        (["What helps with gout?", "thanks", "and for children?"], "What helps with gout? and for children?"),
+        (["Hello!", "What helps with gout?", "Great, that helped.", "why?"], "What helps with gout? why?"),
+        (["What is asthma?", "How does one get gout?"], "How does one get gout?"),
+        (["What is asthma?", "Why do people get gout?"], "Why do people get gout?"),
+        (["What is asthma?", "Which one is worse?"], "What is asthma? Which one is worse?"),
     ],
 )
 def test_a_question_that_leans_on_an_earlier_one_is_joined_with_it(texts: list[str], question: str) -> None:
@@ -98,6 +103,20 @@ def test_of_a_rambling_message_the_question_is_kept() -> None:
         "be? Thank you so much for your time, we do like the new garden very much by the way."
     )
     assert condense(said(rambling)) == "Since Tuesday my big toe is swollen and red. What could it be?"
+
+
+@pytest.mark.parametrize("stop", ["", ","])
+def test_of_a_rambling_message_without_full_stops_the_question_is_kept(stop: str) -> None:
+    rambling = (
+        f"so we were at my sisters wedding last weekend and it was lovely{stop} lots of dancing and anyway since "
+        f"monday my big toe is swollen{stop} and it hurts when the sheet touches it{stop} and my uncle was there "
+        f"with the dog and she is fine{stop} should i put ice on it{stop} thank you so much"
+    )
+    kept = condense(said(rambling))
+    assert "big toe is swollen" in kept
+    assert "should i put ice on it" in kept
+    assert "wedding" not in kept
+    assert "uncle" not in kept
 
 
 def test_every_message_finds_a_reply() -> None:
@@ -131,7 +150,7 @@ def test_a_short_answer_to_support_stays_with_it(answer: str) -> None:
     assert by_rules(said("What is gout?", answer)).agent == "rag_agent"
 
 
-@pytest.mark.parametrize("answer", ["What helps with gout?", "thank you", "my head hurts"])
+@pytest.mark.parametrize("answer", ["What helps with gout?", "thank you", "thanks, that helped a lot", "my head hurts"])
 def test_who_asks_for_something_else_leaves_support(answer: str) -> None:
     assert by_rules(said("I feel so lonely", answer)).agent == "rag_agent"
 
