@@ -95,11 +95,12 @@ class Reranker:
         """The service's scores by passage; none without a service, and none with a reason when it fails."""
         if self._service is None:
             return {}, None
-        if not self._service.usable:
+        if not await self._service.ready():
             return {}, WITHOUT_SERVICE
         try:
             scores = await self._service.scores(question, [f"{p['title']}\n{p['text']}" for p in passages])
         except (httpx.HTTPError, ValueError) as error:
+            self._service.failed()
             logger.warning("the reranker failed: %s", type(error).__name__)
             return {}, WITHOUT_SERVICE
         return {p["id"]: score for p, score in zip(passages, scores, strict=True)}, None

@@ -1,6 +1,7 @@
 """A reranker behind HTTP, in the shape of Cohere, Jina and vLLM: POST /rerank {model, query, documents}."""
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -10,6 +11,7 @@ import httpx
 logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 0.8
 TEST_TIMEOUT_SECONDS = 10.0
+TESTED_AGAIN_SECONDS = 30.0
 MARGIN = 0.1
 TEST_QUESTION = "What are the symptoms of iron deficiency?"
 TEST_DOCUMENTS = (
@@ -19,7 +21,8 @@ TEST_DOCUMENTS = (
 
 
 class RerankService:
-    """`address`: of the endpoint, with the model's name as `?model=`. `usable`: whether it passed its test.
+    """`address`: of the endpoint, with the model's name as `?model=`. `usable`: whether it passed its test and has not
+    failed since.
 
     A model that is served wrongly answers with numbers all the same, as good as random: hence the test.
     """
@@ -31,15 +34,25 @@ class RerankService:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS)
         self.usable = False
+        self._tested_again = 0.0
 
-    async def test(self) -> None:
+    async def ready(self) -> bool:
+        """Whether it may be asked. One that failed is tested again by one use in every TESTED_AGAIN_SECONDS."""
+        if not self.usable and time.monotonic() >= self._tested_again:
+            await self.test(TIMEOUT_SECONDS)
+        return self.usable
+
+    def failed(self) -> None:
+        self.usable, self._tested_again = False, time.monotonic() + TESTED_AGAIN_SECONDS
+
+    async def test(self, timeout: float = TEST_TIMEOUT_SECONDS) -> None:
+        self.failed()  # until it has answered: nobody else tests it meanwhile
         try:
-            relevant, other = await self.scores(TEST_QUESTION, TEST_DOCUMENTS, TEST_TIMEOUT_SECONDS)
+            relevant, other = await self.scores(TEST_QUESTION, TEST_DOCUMENTS, timeout)
             self.usable = relevant - other >= MARGIN
             if not self.usable:
                 logger.error("the reranker does not tell right from wrong (%.3f, %.3f): not used", relevant, other)
         except Exception as error:
-            self.usable = False
             logger.error("the reranker does not answer as it should: not used: %s", type(error).__name__)  # noqa: TRY400
 
     async def scores(self, question: str, documents: Sequence[str], timeout: float = TIMEOUT_SECONDS) -> list[float]:
