@@ -139,7 +139,7 @@ print(json.dumps({
 
 
 def test_its_bill_of_materials_names_every_debian_package(say: Say) -> None:
-    script = [ROOT / "infra/image/debian_packages.sh", IMAGE, Path(sys.executable).parent]
+    script = [str(ROOT / "infra/image/debian_packages.sh"), IMAGE, str(Path(sys.executable).parent)]
     bill = json.loads(subprocess.run(script, capture_output=True, check=True, timeout=120).stdout)
     assert bill["bomFormat"] == "CycloneDX"
     packages = [c for c in bill["components"] if not c["purl"].endswith("?arch=source")]
