@@ -42,7 +42,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 FILL = """
 with made as (
   insert into sessions (session_id, owner, title)
-  select md5('session ' || s)::uuid, 'owner ' || s %% 1000, 'What helps?' from generate_series(%(first)s::int, %(last)s::int) s),
+  select md5('session ' || s)::uuid, 'owner ' || s %% 1000, 'What helps?'
+    from generate_series(%(first)s::int, %(last)s::int) s),
 answered as (
   insert into turns (session_id, turn_id, request_id, status, attempt, first_seq, last_seq, ended_at)
   select md5('session ' || s)::uuid, md5('turn ' || s || ' ' || t)::uuid, 'request ' || t, 'done', 1,
