@@ -20,6 +20,7 @@ async function tell(stream) {
 }
 
 await obey({
+  greet: () => say({ ready: true }),
   send: ({ text, id = crypto.randomUUID(), ...more }) => {
     const messages = [{ id, role: 'user', parts: [{ type: 'text', text }] }]
     return tell(transport.sendMessages({ chatId, messages, trigger: 'submit-message', ...more }))

@@ -80,12 +80,11 @@ async def test_a_cut_answer_is_resumed_on_another_replica_exactly(
         assert kinds(end).count("source-document") == 3, "nothing is there twice"
 
 
-async def newest_answer(url: str, cookie: str) -> Said:
-    """What the log has of it, read from any replica."""
+async def messages_of(url: str, cookie: str) -> list[Said]:
+    """What the log has of the person's one conversation, read from any replica."""
     async with httpx.AsyncClient(trust_env=False, headers={"cookie": cookie}) as client:
         [session] = [item["session_id"] for item in (await client.get(f"{url}/sessions")).json()["sessions"]]
-        messages = (await client.get(f"{url}/sessions/{session}")).json()["messages"]
-        return dict(messages[-1])
+        return list((await client.get(f"{url}/sessions/{session}")).json()["messages"])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -101,7 +100,7 @@ async def test_a_stopped_answer_is_kept_its_question_is_edited_twice_and_whoever
             await talk.until(lambda said: writing(said) and said["id"] not in seen)
             talk.tell("stop")
             stopped = await talk.until(lambda said: said["status"] in ("ready", "error"))
-            kept = await newest_answer(two.url, cookie)
+            *_, kept = await messages_of(two.url, cookie)
             assert (kept["status"], kept["content"]) == ("cancelled", stopped["text"])
             assert ANSWER.startswith(stopped["text"])
             assert stopped["text"] != ANSWER
@@ -115,6 +114,7 @@ async def test_a_stopped_answer_is_kept_its_question_is_edited_twice_and_whoever
         end = await talk.until(ready)
     assert (end["id"], end["text"]) == (begun["id"], ANSWER), "useChat's own stop only hangs up"
     assert (end["asked"], end["roles"]) == (edit, ["user", "assistant"])
+    assert [message["content"] for message in await messages_of(two.url, cookie)] == [edit, ANSWER]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -191,22 +191,23 @@ async def test_through_the_workflow_transport_an_answer_is_stopped_edited_and_wr
     one, two = replicas
     cookie = cookie_of(one.url)
     async with talking("workflow.mjs", one.url, cookie, str(uuid4())) as talk:
-        for more in ({}, {"messageId": "asked"}):
+        for question, more in ((QUESTION, {}), ("What else?", {"messageId": "asked"})):
             talk.heard.clear()
-            talk.tell("send", text=QUESTION, id="asked", **more)
+            talk.tell("send", text=question, id="asked", **more)
             await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
             talk.tell("stop")
             await talk.until(lambda said: "ended" in said)
             partial = "".join(chunk.get("delta", "") for chunk in index(talk))
             assert [chunk["type"] for chunk in index(talk)][-2:] == ["abort", "finish"]
-            kept = await newest_answer(two.url, cookie)
-            assert (kept["status"], kept["content"]) == ("cancelled", partial)
+            asked, kept = await messages_of(two.url, cookie)
+            assert (asked["content"], kept["status"], kept["content"]) == (question, "cancelled", partial)
             assert partial != ANSWER
         talk.heard.clear()
-        talk.tell("send", text=QUESTION, id="asked", trigger="regenerate-message")
+        talk.tell("send", text=question, id="asked", trigger="regenerate-message")
         await talk.until(lambda said: "ended" in said)
         assert "".join(chunk.get("delta", "") for chunk in index(talk)) == ANSWER
-    assert (await newest_answer(two.url, cookie))["id"] == index(talk)[0]["messageId"]
+    _, again = await messages_of(two.url, cookie)
+    assert again["id"] == index(talk)[0]["messageId"]
 
 
 async def test_what_a_graph_asks_is_answered_through_the_workflow_transport(asking: Server) -> None:
@@ -225,19 +226,25 @@ async def test_the_workflow_transport_counts_on_from_where_a_step_begins(replica
     """It is cut after a resume by a negative index, and goes on at the next chunk."""
     one, two = replicas
     cookie, chat = cookie_of(one.url), str(uuid4())
-    async with proxying(one.url) as proxy, talking("workflow.mjs", proxy.url, cookie, chat) as talk:
+    async with (
+        proxying(one.url) as proxy,
+        talking("workflow.mjs", one.url, cookie, chat) as talk,
+        talking("workflow.mjs", proxy.url, cookie, chat) as other,
+    ):
+        other.tell("greet")
+        await other.until(lambda said: "ready" in said)
         talk.tell("send", text=QUESTION)
         begun = await talk.until(lambda said: said["chunk"].get("messageMetadata"))
         await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
-        async with talking("workflow.mjs", proxy.url, cookie, chat) as other:
-            run = f"{chat}.{begun['chunk']['messageMetadata']['turn_id']}"
-            other.tell("join", run=run, startIndex=-2)
-            await other.until(lambda said: said["chunk"].get("delta", "").startswith("w12 "))
-            proxy._upstreams = (two.url,)
-            proxy.cut()
-            await other.until(lambda said: "ended" in said)
-            assert index(other)[0]["type"] == "start-step"
-            assert "".join(chunk.get("delta", "") for chunk in index(other)) == ANSWER
+        run = f"{chat}.{begun['chunk']['messageMetadata']['turn_id']}"
+        other.tell("join", run=run, startIndex=-2)
+        await other.until(lambda said: said["chunk"].get("delta", "").startswith("w12 "))
+        proxy._upstreams = (two.url,)
+        proxy.cut()
+        await other.until(lambda said: "ended" in said)
+        assert proxy.went_to[two.url], "the cut came in mid-stream"
+        assert index(other)[0]["type"] == "start-step"
+        assert "".join(chunk.get("delta", "") for chunk in index(other)) == ANSWER
 
 
 def test_requests_are_refused_in_the_words_of_our_own(replicas: tuple[Server, Server]) -> None:

@@ -36,6 +36,7 @@ async def test_a_cut_stream_is_resumed_by_the_client_on_another_replica(replicas
         assert frames(talk, "values")[-1]["data"]["messages"][-1]["content"] == ANSWER
         ids = [said["frame"]["id"] for said in talk.heard if "frame" in said]
         assert len(ids) == len(set(ids)), "no frame came twice"
+        assert len({frame["data"][0]["id"] for frame in frames(talk, "messages")}) == 1, "it is one message"
         [run] = [said["run"] for said in talk.heard if "run" in said]
         assert {frame["data"]["run_id"] for frame in frames(talk, "metadata")} == {run}
 

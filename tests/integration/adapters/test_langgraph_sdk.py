@@ -58,6 +58,7 @@ class Heard:
         self.text = ""
         self.chunks = 0
         self.run_ids: set[str] = set()
+        self.message_ids: set[str] = set()
         self.attempts: list[int] = []
         self.values: list[Any] = []
         self.ids: list[str] = []
@@ -70,6 +71,7 @@ class Heard:
         elif part.event == "messages":
             message, _ = part.data
             self.chunks += 1
+            self.message_ids.add(message["id"])
             self.text = "" if message["type"] == "remove" else self.text + message["content"]
         elif part.event == "values":
             self.values.append(part.data)
@@ -122,7 +124,8 @@ async def test_a_cut_stream_is_resumed_by_the_client_on_another_replica(
         assert len(hearing.ids) == len(set(hearing.ids)), "no frame came twice"
         run_id = hearing.run_ids.pop()
         state = await (await connect(one.url)).threads.get_state(thread["thread_id"])
-        assert state["values"]["messages"][-1]["id"] == f"{run_id}:assistant", "the ids are those of the other replica"
+        answer_id = state["values"]["messages"][-1]["id"]
+        assert hearing.message_ids == {answer_id} == {f"{run_id}:assistant"}, "the ids are those of the other replica"
 
 
 async def test_every_frame_after_every_id_is_the_same_from_every_replica(
