@@ -27,6 +27,7 @@ from graph.eventlog.queries import query
 logger = logging.getLogger(__name__)
 BUFFER_MAX_EVENTS = 512
 GATHER_SECONDS = 0.01  # from one commit's begin to the next one's, while nobody waits
+GATHER_EVENTS = 64  # so many share a commit's costs well enough
 WAIT_FOR_WRITES_SECONDS = 0.05  # a task that wrote nothing has no writes to wait for
 SEPARATOR = "\x1e"
 AGAIN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -123,6 +124,7 @@ class Writer:
         self._touched: dict[HeldTurn, None] = {}
         self._wanted = asyncio.Event()
         self._awaited = asyncio.Event()
+        self._gathering = 0  # events since the last batch was taken
         self._task: asyncio.Task[None] | None = None
         self._outage = Outage(logger, "appends wait")
         self.commits = 0
@@ -143,6 +145,9 @@ class Writer:
         self._check(turn)
         turn.pending.extend(events)
         self._touch(turn)
+        self._gathering += len(events)
+        if self._gathering >= GATHER_EVENTS:
+            self._awaited.set()
         for event in events:
             if event.task and event.task not in turn.written:
                 asyncio.get_running_loop().call_later(WAIT_FOR_WRITES_SECONDS, self._written, turn, event.task)
@@ -190,8 +195,8 @@ class Writer:
         self._wanted.set()
 
     async def _gathered(self, began: float) -> None:
-        """What comes soon after a commit waits for more, unless somebody waits for it: a lone token is not delayed, and
-        those of a crowd share the costs of a commit."""
+        """What comes soon after a commit waits for more, unless somebody waits for it or it is many already: a lone token
+        is not delayed, and those of a crowd share the costs of a commit."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(began + GATHER_SECONDS):
                 await self._awaited.wait()
@@ -221,7 +226,7 @@ class Writer:
 
     def _take(self) -> list[_Part]:
         stamp = timestamp()
-        turns, self._touched = list(self._touched), {}
+        turns, self._touched, self._gathering = list(self._touched), {}, 0
         parts = []
         for turn in turns:
             if turn.again is not None and _may_write(turn):

@@ -13,7 +13,7 @@ from functions.settings import Settings
 from functions.worker import Worker, open_worker
 from graph.eventlog.events import Event, NewEvent
 from graph.eventlog.sessions import Sessions
-from graph.eventlog.writer import BUFFER_MAX_EVENTS, AppendFailed, Writer
+from graph.eventlog.writer import BUFFER_MAX_EVENTS, GATHER_EVENTS, AppendFailed, Writer
 from tests.integration.test_log import backend_is_blocked
 from tests.support.turns import OWNER, all_events, done, holding, open_writer, token, until_events
 from tests.support.waiting import until
@@ -282,3 +282,19 @@ async def test_what_comes_soon_after_a_commit_shares_the_next_one_unless_somebod
         await writer.flush(second)
         assert writer.commits == 2
     assert [event.type for event in await all_events(log, first.session_id)] == ["turn_started", "token", "token"]
+
+
+async def test_a_crowd_that_is_large_enough_waits_for_nobody_more(
+    database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.eventlog.writer.GATHER_SECONDS", 60)
+    first, second = await holding(log), await holding(log)
+    async with open_writer(database_url) as writer:
+        await writer.append(first, token("a lone token "))
+        await until_events(log, first.session_id, 2)
+        for _ in range(GATHER_EVENTS // 2):
+            await writer.append(first, token("one of many "))
+            await writer.append(second, token("one of many "))
+        await until_events(log, second.session_id, 2)
+        await until_events(log, first.session_id, 3)
+        assert writer.commits == 2
