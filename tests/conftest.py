@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import settings
 
 from functions.embedded_postgres import SYSTEM_STATE, EmbeddedPostgres
 from functions.postgres_cluster import Cluster
@@ -21,6 +22,9 @@ from graph.eventlog.sessions import Sessions
 from tests.support.pgbouncer import EVERYTHING, NoPgBouncer, find, pooling, shipped
 
 DROP_SECONDS = 20
+
+settings.register_profile("ours", deadline=None)  # of one example: the machines are shared
+settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graph.doses import NOT_SAID, Amount, DoseFilter, amounts
@@ -52,7 +52,6 @@ def test_an_amount_stands_only_beside_a_source_that_has_it(said: str, shown: str
     assert filtered(*said) == shown
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ae 15mg.[]\n,two"), st.integers(1, 5))
 def test_how_the_text_is_cut_makes_no_difference(text: str, size: int) -> None:
     assert filtered(*(text[i : i + size] for i in range(0, len(text), size))) == filtered(text)

@@ -65,7 +65,7 @@ def _ours(seen: list[Seen]) -> list[Seen]:
 
 
 @given(st.lists(texts, max_size=5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @example(FORGERIES)
 @pytest.mark.parametrize("parse", [by_httpx_sse, by_sseclient])
 def test_no_text_forges_a_frame(parse: Callable[[bytes], list[Seen]], contents: list[str]) -> None:
@@ -82,7 +82,7 @@ def test_no_text_forges_a_frame_for_a_third_parser(say: Callable[[str], None]) -
 
 
 @given(st.text(st.characters(codec=None, categories=None), max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @example("\ud800 lone \udfff")
 def test_what_is_stored_can_be_encoded_and_what_cannot_is_refused_at_once(text: str) -> None:
     """A frame with half a character would break its reader: orjson refuses it before anything is written."""
@@ -99,7 +99,7 @@ CURSORS = st.from_regex(r"\A[0-9٠-٩+\-_ .eE\n]{0,25}\Z") | st.text(max_size=30
 
 
 @given(CURSORS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example("1\n")
 @example("9" * 18)
 @example("9" * 19)
@@ -118,7 +118,7 @@ def test_a_cursor_is_ascii_digits_that_fit_the_log_or_it_is_refused(text: str) -
 
 
 @given(st.text(max_size=60) | st.builds("{}_{}".format, st.datetimes(), st.uuids()))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_place_in_the_list_of_sessions_is_one_or_is_refused(before: str) -> None:
     try:
         place = sessions._position(before)
@@ -133,7 +133,7 @@ ALARMS = ["I have crushing chest pain", "I want to kill myself", "he is not brea
 
 
 @given(st.lists(st.sampled_from(ALARMS) | st.text(max_size=30), max_size=5).map(" ".join))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example("\x00" * 4000)
 @example("a" * 4000)
 @example("not " * 1000)
@@ -159,7 +159,7 @@ numbers = itertools.count()
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @pytest.mark.parametrize("suffix", sorted(READERS))
 def test_a_broken_file_is_named_and_never_ends_an_ingestion(
     suffix: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
