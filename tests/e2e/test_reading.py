@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Locator, ViewportSize, expect
 
-from tests.e2e.visitor import Visitor, visiting
+from tests.e2e.visitor import Tab, Visitor, visiting
 from tests.support.server import Server
 from tests.support.transcripts import FOLDER, SESSION
 
@@ -108,26 +108,47 @@ async def test_escape_in_the_search_field_empties_it_and_stops_no_answer(endless
     await tab.until("cancelled")
 
 
-async def test_whoever_reads_above_is_left_there_and_whoever_is_at_the_end_is_taken_along(
-    endless: Server, visitor: Visitor
-) -> None:
-    tab = await visitor.open(endless.url)
-    await tab.page.set_viewport_size(LOW)
-    scroller = tab.page.locator(".scroller")
-    await tab.ask()
-    await expect(tab.answer.get_by_test_id("answer-text")).to_contain_text("w199 ")
-    assert await scroller.evaluate(DISTANCE) < 2
+async def roll(tab: Tab) -> None:
     await tab.page.mouse.move(200, 200)
-    await tab.page.mouse.wheel(0, -150)
-    await expect(tab.button("Jump to the latest")).to_be_visible()
-    place = await scroller.evaluate("box => box.scrollTop")
-    await expect(tab.answer.get_by_test_id("answer-text")).to_contain_text("w259 ")
-    assert await scroller.evaluate("box => box.scrollTop") == place
-    await tab.button("Jump to the latest").click()
-    await expect(tab.answer.get_by_test_id("answer-text")).to_contain_text("w299 ")
-    assert await scroller.evaluate(DISTANCE) < 2
-    await tab.by("stop").click()
-    await tab.until("cancelled")
+    await tab.page.mouse.wheel(0, -60)
+
+
+async def press(tab: Tab) -> None:
+    await tab.page.mouse.click(200, 200)
+    await tab.page.keyboard.press("ArrowUp")
+
+
+async def drag(tab: Tab) -> None:
+    cdp = await tab.page.context.new_cdp_session(tab.page)
+    for kind, y in (("touchStart", 150), *(("touchMove", y) for y in range(155, 301, 5))):
+        await cdp.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": 200, "y": y}]})
+    await cdp.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+async def test_whoever_reads_above_is_left_there_and_whoever_is_at_the_end_is_taken_along(
+    endless: Server, browser: Browser
+) -> None:
+    """However little one moves up, and however slowly: only who comes back to the end is taken along again."""
+    async with visiting(browser, viewport=LOW, has_touch=True) as visitor:
+        tab = await visitor.open(endless.url)
+        scroller, jump = tab.page.locator(".scroller"), tab.button("Jump to the latest")
+        await tab.ask()
+        await tab.until_words(200)
+        for move_up in (drag, roll, press):
+            assert await scroller.evaluate(DISTANCE) < 2
+            await move_up(tab)
+            await expect(jump).to_be_visible()
+            await tab.more_words(20)
+            place = await scroller.evaluate("box => box.scrollTop")
+            await tab.more_words(20)
+            assert await scroller.evaluate("box => box.scrollTop") == place, move_up
+            await (tab.page.mouse.wheel(0, 100_000) if move_up is roll else jump.click())
+            await expect(jump).to_have_count(0)
+            await tab.more_words(20)
+        assert await scroller.evaluate(DISTANCE) < 2
+        await tab.by("stop").click()
+        await tab.until("cancelled")
+        await visitor.check()
 
 
 async def place_of(part: Locator) -> Any:

@@ -104,6 +104,9 @@ class Tab:
         await expect(self.answer).to_have_attribute("data-status", "running")
         return await self.text()
 
+    async def more_words(self, count: int) -> str:
+        return await self.until_words(len((await self.text()).split()) + count)
+
     async def hide(self, hidden: bool = True) -> None:
         await self.page.evaluate("hidden => witness.hide(hidden)", hidden)
 
