@@ -10,6 +10,7 @@ import { Announcer } from '../src/components/Announcer'
 import { Answer } from '../src/components/Answer'
 import { Composer, type ComposerHandle } from '../src/components/Composer'
 import { SHOW_AFTER_SECONDS, useConnectionNotice } from '../src/hooks/useConnectionNotice'
+import { useRoute } from '../src/hooks/useRoute'
 import { texts } from '../src/texts'
 import type { StreamEvent } from '../src/types/streaming'
 
@@ -80,6 +81,39 @@ describe('the connection notice', () => {
   })
 })
 
+describe('a new chat', () => {
+  const opened = () => renderHook(() => useRoute()).result
+
+  test('is another one while its first message is on its way, and after the server has it', () => {
+    const route = opened()
+    const first = route.current.sessionId
+    act(() => route.current.openFresh())
+    expect(route.current.sessionId).toBe(first)
+    act(() => route.current.spend(first))
+    act(() => route.current.openFresh())
+    const second = route.current.sessionId
+    expect(second).not.toBe(first)
+    act(() => route.current.settle(first))
+    act(() => route.current.openFresh())
+    expect(route.current.sessionId).toBe(second)
+  })
+
+  test('whose first message could not be sent is opened again, with what was written in it', () => {
+    const route = opened()
+    const first = route.current.sessionId
+    act(() => route.current.spend(first))
+    act(() => route.current.regain(first))
+    act(() => route.current.openFresh())
+    const second = route.current.sessionId
+    expect(second).not.toBe(first)
+    act(() => route.current.openFresh())
+    expect(route.current.sessionId).toBe(first)
+    act(() => route.current.open('11111111-1111-4111-8111-111111111111'))
+    act(() => route.current.openFresh())
+    expect(route.current.sessionId).toBe(first)
+  })
+})
+
 describe('the announcer', () => {
   const said = (): string => screen.getByTestId('announcer').textContent ?? ''
 
@@ -111,10 +145,11 @@ describe('the composer', () => {
   const field = (): HTMLTextAreaElement => screen.getByTestId('composer')
   const ref = { current: null as ComposerHandle | null }
   const onSend = vi.fn(() => Promise.resolve(true))
-  const composer = ({ busy = false, pending = false, onStop = (): void => undefined } = {}) => (
+  const composer = ({ busy = false, pending = false, unsent = '', onStop = (): void => undefined } = {}) => (
     <Composer
       sessionId="s"
       pending={pending}
+      unsent={unsent}
       placeholder=""
       busy={busy}
       stopping={false}
@@ -198,6 +233,21 @@ describe('the composer', () => {
     cleanup()
     render(composer())
     expect(field().value).toBe('')
+  })
+
+  test('a message that could not be sent comes back into the field when another is sent', async () => {
+    onSend.mockResolvedValueOnce(false).mockResolvedValueOnce(false)
+    const { rerender } = render(composer())
+    write('Iron?')
+    await enter()
+    rerender(composer({ pending: true, unsent: 'Iron?' }))
+    write('And tea?')
+    await enter()
+    expect(onSend).toHaveBeenLastCalledWith('And tea?')
+    expect(field().value).toBe('Iron?')
+    cleanup()
+    render(composer())
+    expect(field().value).toBe('And tea?\nIron?')
   })
 
   test('a double click sends, and does not stop', async () => {

@@ -146,6 +146,28 @@ async def test_a_question_that_is_asked_offline_goes_out_once_the_browser_is_bac
     assert tab.session_id
 
 
+async def test_nothing_that_was_asked_offline_is_lost(brisk: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(brisk.url)
+    tab.expect_trouble(NETWORK)
+    await tab.ask("Before")
+    await tab.until("complete")
+    await tab.by("new-chat").click()
+    await visitor.context.set_offline(True)
+    await tab.ask("One")
+    await expect(tab.by("error")).to_contain_text("will be sent when you are back")
+    await tab.ask("Two")
+    await expect(tab.by("user-message")).to_contain_text("Two")
+    await expect(tab.by("composer")).to_have_value("One")
+    await tab.by("session-item").click()
+    await expect(tab.by("error")).to_contain_text("The conversation opens when you are back")
+    await tab.by("new-chat").click()
+    await expect(tab.by("composer")).to_have_value("Two\nOne")
+    await visitor.context.set_offline(False)
+    await tab.by("composer").press("Enter")
+    await tab.until("complete")
+    await expect(tab.by("session-item")).to_have_count(2)
+
+
 async def test_a_question_to_the_person_is_shown_and_answered(
     fresh_database: FreshDatabase, serve: Serve, visitor: Visitor
 ) -> None:

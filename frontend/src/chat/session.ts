@@ -42,6 +42,12 @@ export function asked({ snapshot, pending }: SessionState): readonly Interrupt[]
   return (!pending && !snapshot.turn && snapshot.messages.at(-1)?.interrupted) || NOTHING
 }
 
+/** The words that only this page has, because they could not be sent; asked anew, the conversation has them too. */
+export function unsent({ snapshot, pending }: SessionState): string {
+  if (!pending?.failed || snapshot.messages.some(({ content }) => content === pending.message)) return ''
+  return pending.message
+}
+
 export class ChatSession {
   readonly id: string
   #state: SessionState

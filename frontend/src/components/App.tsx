@@ -80,6 +80,7 @@ export function App() {
         title={title}
         onChange={sessions.touch}
         onAsk={route.spend}
+        onUnsent={route.regain}
         onSettled={settled}
         onFresh={openFresh}
         onEscape={() => {

@@ -23,7 +23,9 @@ interface ChatInterfaceProps {
   /** The server has a message, or a turn has ended. */
   onChange(): void
   /** The first message of this session is on its way. */
-  onAsk(): void
+  onAsk(sessionId: string): void
+  /** It could not be sent. */
+  onUnsent(sessionId: string): void
   /** The server has this session. */
   onSettled(sessionId: string): void
   onFresh(): void
@@ -37,7 +39,7 @@ interface Shown {
 }
 
 export function ChatInterface(props: ChatInterfaceProps) {
-  const { sessionId, known, onChange, onAsk, onSettled, onFresh, onEscape, ...header } = props
+  const { sessionId, known, onChange, onAsk, onUnsent, onSettled, onFresh, onEscape, ...header } = props
   const chat = useStreamingChat(sessionId, known)
   const composer = useRef<ComposerHandle>(null)
   const [shown, setShown] = useState<Shown | null>(null)
@@ -61,12 +63,13 @@ export function ChatInterface(props: ChatInterfaceProps) {
 
   const ask = useCallback(
     async (text: string): Promise<boolean> => {
-      if (!settled) onAsk()
+      if (!settled) onAsk(sessionId)
       const accepted = await send(text)
       if (accepted) onSettled(sessionId)
+      else onUnsent(sessionId)
       return accepted
     },
-    [send, settled, onAsk, onSettled, sessionId],
+    [send, settled, onAsk, onUnsent, onSettled, sessionId],
   )
   useEffect(() => {
     if (settled) onSettled(sessionId)
@@ -142,6 +145,7 @@ export function ChatInterface(props: ChatInterfaceProps) {
               ref={composer}
               sessionId={sessionId}
               pending={chat.pending}
+              unsent={chat.unsent}
               placeholder={chat.asked.length > 0 ? texts.composer.reply : texts.composer.placeholder}
               busy={busy}
               stopping={chat.stopping}

@@ -21,6 +21,8 @@ interface ComposerProps {
   sessionId: string
   /** A message is on its way, or could not be sent; the log does not have it yet. */
   pending: boolean
+  /** What could not be sent: the next message takes its place, and it comes back into the field. */
+  unsent: string
   placeholder: string
   busy: boolean
   stopping: boolean
@@ -30,7 +32,7 @@ interface ComposerProps {
   onEditLast(): void
 }
 
-export function Composer({ sessionId, pending, placeholder, busy, stopping, ref, ...actions }: ComposerProps) {
+export function Composer({ sessionId, pending, unsent, placeholder, busy, stopping, ref, ...actions }: ComposerProps) {
   const { onSend, onStop, onEditLast } = actions
   const draft = useDraft(sessionId)
   const field = useRef<HTMLTextAreaElement>(null)
@@ -58,7 +60,7 @@ export function Composer({ sessionId, pending, placeholder, busy, stopping, ref,
   // Also when one has gone elsewhere meanwhile.
   const send = async (): Promise<void> => {
     if (!sendable) return
-    const sent = draft.lift()
+    const sent = draft.lift(unsent)
     if (await onSend(sent.trim())) forget(sent)
   }
   // The button that was pressed goes away, and the focus must not go with it.

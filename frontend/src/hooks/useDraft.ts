@@ -16,8 +16,8 @@ function restored(sessionId: string): string {
 export interface Draft {
   text: string
   write(text: string): void
-  /** Empties the field, but keeps the text for a reload until it is forgotten. */
-  lift(): string
+  /** Takes the text out of the field, but keeps it for a reload until it is forgotten; `unsent` comes in its place. */
+  lift(unsent: string): string
   /** The server has the message, or it was taken back. */
   forget(sent?: string): void
 }
@@ -31,8 +31,8 @@ export function useDraft(sessionId: string): Draft {
     },
     [sessionId],
   )
-  const lift = (): string => {
-    write('')
+  const lift = (unsent: string): string => {
+    write(unsent)
     keep(lifted(sessionId), text)
     return text
   }

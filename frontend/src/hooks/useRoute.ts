@@ -10,40 +10,52 @@ export interface Route {
 
 export const pathOf = (sessionId: string): string => `/c/${sessionId}`
 
-// The new chat keeps its id, and by it its draft, over a reload and while one looks elsewhere.
+// New chats that the server does not have yet: each keeps its id, and by it its draft, over a reload and while one looks
+// elsewhere. There is more than one only while the first message of another is on its way, or after it could not be sent.
 const FRESH = 'fresh'
 
-function freshId(asked: string): string {
-  const before = kept(FRESH)
-  if (isSessionId(before) && before !== asked) return before
+const freshIds = (): string[] => kept(FRESH).split(' ').filter(isSessionId)
+
+function freshId(isTaken: (id: string) => boolean | undefined): string {
+  const before = freshIds()
+  const free = before.find((id) => !isTaken(id))
+  if (free) return free
   const id = mintId()
-  keep(FRESH, id)
+  keep(FRESH, [...before, id].join(' '))
   return id
 }
 
-function routeOf(path: string, asked: string): Route {
+function routeOf(path: string, isTaken: (id: string) => boolean | undefined): Route {
   const [, id] = /^\/c\/([^/]+)\/?$/.exec(path) ?? []
-  return id && isSessionId(id) ? { sessionId: id.toLowerCase(), known: true } : { sessionId: freshId(asked), known: false }
+  return id && isSessionId(id) ? { sessionId: id.toLowerCase(), known: true } : { sessionId: freshId(isTaken), known: false }
 }
 
 interface Navigation extends Route {
   open(sessionId: string): void
   openFresh(): void
-  /** The new chat's first message is on its way: the next new chat is another one. */
-  spend(): void
+  /** A new chat's first message is on its way: the next new chat is another one. */
+  spend(sessionId: string): void
+  /** It could not be sent: the new chat is still new. */
+  regain(sessionId: string): void
   /** The server has this session: it has an address from now on, if it is still the one that is open. */
   settle(sessionId: string): void
 }
 
 export function useRoute(): Navigation {
-  const asked = useRef('')
-  const [route, setRoute] = useState(() => routeOf(location.pathname, ''))
+  // Whether its first message is on its way now; it was, in each that is here.
+  const asked = useRef(new Map<string, boolean>())
+  const [route, setRoute] = useState(() => routeOf(location.pathname, () => false))
+
+  // A message that could not be sent comes back into the field when its chat is opened again, but one leaves it first.
+  const follow = useCallback(() => {
+    const { current } = asked
+    setRoute((open) => routeOf(location.pathname, (id) => current.get(id) || (id === open.sessionId && current.has(id))))
+  }, [])
 
   useEffect(() => {
-    const follow = (): void => setRoute(routeOf(location.pathname, asked.current))
     window.addEventListener('popstate', follow)
     return () => window.removeEventListener('popstate', follow)
-  }, [])
+  }, [follow])
 
   useEffect(() => {
     if (route.known && location.pathname !== pathOf(route.sessionId)) {
@@ -53,23 +65,23 @@ export function useRoute(): Navigation {
 
   const go = useCallback((path: string) => {
     history.pushState(null, '', path)
-    setRoute(routeOf(path, asked.current))
-  }, [])
+    follow()
+  }, [follow])
 
   const settle = useCallback((sessionId: string) => {
-    if (kept(FRESH) === sessionId) keep(FRESH, '')
+    keep(FRESH, freshIds().filter((id) => id !== sessionId).join(' '))
     setRoute((open) => (open.sessionId === sessionId && !open.known ? { sessionId, known: true } : open))
   }, [])
 
-  const spend = useCallback(() => {
-    asked.current = route.sessionId
-  }, [route])
+  const spend = useCallback((sessionId: string) => void asked.current.set(sessionId, true), [])
+  const regain = useCallback((sessionId: string) => void asked.current.set(sessionId, false), [])
 
   return {
     ...route,
     open: (sessionId) => go(pathOf(sessionId)),
     openFresh: () => go('/'),
     spend,
+    regain,
     settle,
   }
 }

@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useState, useSyncExternalStore } from 'react'
 import { type View, viewsOf } from '../chat/answers'
 import type { RequestFailed } from '../chat/problem'
-import { ChatSession, type SessionState, asked, isBusy } from '../chat/session'
+import { ChatSession, type SessionState, asked, isBusy, unsent } from '../chat/session'
 import type { Connection } from '../chat/tail'
 import type { Interrupt, Resume, Snapshot } from '../types/streaming'
 
@@ -15,6 +15,8 @@ export interface StreamingChat extends Actions {
   settled: boolean
   /** A message is on its way, or could not be sent; the log does not have it yet. */
   pending: boolean
+  /** The message that could not be sent, unless the conversation has it. */
+  unsent: string
   /** A message is on its way, or a turn is queued or running. */
   busy: boolean
   stopping: boolean
@@ -65,6 +67,7 @@ export function useStreamingChat(sessionId: string, known: boolean): StreamingCh
     problem: state.problem,
     settled: state.snapshot.last_seq > 0 || state.pending?.turn_id != null,
     pending: state.pending !== null,
+    unsent: unsent(state),
     busy: isBusy(state),
     stopping: state.stopping,
     asked: asked(state),
