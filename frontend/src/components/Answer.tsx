@@ -117,21 +117,21 @@ interface FooterProps {
 
 function Footer({ answer, onRegenerate, onFeedback }: FooterProps) {
   const [chosen, setChosen] = useState<Vote | null>(null)
-  const [refused, setRefused] = useState(false)
+  const [trouble, setTrouble] = useState('')
   const vote = chosen ?? answer.feedback
   // Shown at once, and taken back when the server could not store it.
   const choose = (value: Vote): void => {
     const next = vote === value ? 0 : value
     setChosen(next)
-    setRefused(false)
+    setTrouble('')
     onFeedback(answer.turnId, next).catch(() => {
       setChosen(vote)
-      setRefused(true)
+      setTrouble(texts.answer.unjudged)
     })
   }
   return (
     <footer className="actions">
-      {answer.text !== '' && <Copy text={answer.text} />}
+      {answer.text !== '' && <Copy text={answer.text} onCopied={(done) => setTrouble(done ? '' : texts.answer.uncopied)} />}
       {onRegenerate && (
         <button type="button" className="tool" title={texts.answer.regenerate} onClick={onRegenerate}>
           <AgainIcon />
@@ -142,12 +142,12 @@ function Footer({ answer, onRegenerate, onFeedback }: FooterProps) {
         <>
           <VoteButton value={1} vote={vote} onChoose={choose} />
           <VoteButton value={-1} vote={vote} onChoose={choose} />
-          {refused && (
-            <span className="hint" role="alert">
-              {texts.answer.unjudged}
-            </span>
-          )}
         </>
+      )}
+      {trouble && (
+        <span className="hint" role="alert">
+          {trouble}
+        </span>
       )}
     </footer>
   )
@@ -165,10 +165,12 @@ function VoteButton({ value, vote, onChoose }: { value: 1 | -1; vote: Vote; onCh
 
 const COPIED_SECONDS = 2
 
-function Copy({ text }: { text: string }) {
+function Copy({ text, onCopied }: { text: string; onCopied(done: boolean): void }) {
   const [copied, setCopied] = useState(false)
   const copy = async (): Promise<void> => {
-    if (!(await copyText(text))) return
+    const done = await copyText(text)
+    onCopied(done)
+    if (!done) return
     setCopied(true)
     setTimeout(() => setCopied(false), COPIED_SECONDS * 1000)
   }

@@ -17,6 +17,7 @@ interface SessionListProps {
 
 export function SessionList({ sessions, current, searchField, onOpen, onFresh, onDeleted }: SessionListProps) {
   const [deleting, setDeleting] = useState<SessionItem | null>(null)
+  const [unrenamed, setUnrenamed] = useState('')
   const fresh = useRef<HTMLButtonElement>(null)
   const orphaned = useRef(false)
   useEffect(() => {
@@ -24,6 +25,14 @@ export function SessionList({ sessions, current, searchField, onOpen, onFresh, o
     orphaned.current = false
   }, [deleting])
   const { items, query, loaded, failed } = sessions
+  const rename = async (sessionId: string, title: string): Promise<void> => {
+    const stored = await sessions.rename(sessionId, title).then(
+      () => true,
+      () => false,
+    )
+    setUnrenamed(stored ? '' : title)
+    if (!stored) sessions.reload()
+  }
   return (
     <nav className="sessions" aria-label={texts.sessions.label}>
       <button ref={fresh} type="button" className="fresh" data-testid="new-chat" onClick={onFresh}>
@@ -52,6 +61,11 @@ export function SessionList({ sessions, current, searchField, onOpen, onFresh, o
           </button>
         </p>
       )}
+      {unrenamed && (
+        <p className="hint" role="alert">
+          {texts.sessions.unrenamed(unrenamed)}
+        </p>
+      )}
       {loaded && items.length === 0 && <p className="hint">{query ? texts.sessions.noneFound : texts.sessions.none}</p>}
       <ul>
         {items.map((item) => (
@@ -60,7 +74,7 @@ export function SessionList({ sessions, current, searchField, onOpen, onFresh, o
             item={item}
             current={item.session_id === current}
             onOpen={() => onOpen(item.session_id)}
-            onRename={(title) => void sessions.rename(item.session_id, title).catch(sessions.reload)}
+            onRename={(title) => void rename(item.session_id, title)}
             onDelete={() => setDeleting(item)}
           />
         ))}

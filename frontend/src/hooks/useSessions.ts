@@ -91,6 +91,7 @@ export function useSessions(): Sessions {
     const listening = new AbortController()
     const { signal } = listening
     document.addEventListener('visibilitychange', () => reload(), { signal })
+    window.addEventListener('online', () => reload(), { signal })
     onChangeElsewhere(() => reload(), signal)
     return () => listening.abort()
   }, [reload])
