@@ -107,6 +107,7 @@ export const texts = {
     regenerate: 'Answer again',
     helpful: 'Helpful',
     unhelpful: 'Not helpful',
+    uncopied: 'The answer could not be copied. Select its text to copy it.',
     unjudged: 'Your vote could not be stored. Try again.',
     stopped: 'Stopped',
     stoppedEmpty: 'Stopped before the answer began.',
@@ -175,7 +176,10 @@ export const texts = {
 
   problem: {
     unreachable: 'The server could not be reached. Check your connection and try again.',
-    offline: 'You are offline. What you asked will be sent when you are back.',
+    offline: 'You are offline. Try again when you are back.',
+    offlineSend: 'You are offline. What you asked will be sent when you are back.',
+    offlineStop: 'You are offline. The stop is sent when you are back.',
+    offlineOpen: 'You are offline. The conversation opens when you are back.',
     wait: (seconds: number) =>
       `Try again in ${seconds < 100 ? plural(Math.ceil(seconds), 'second', 'seconds') : plural(Math.ceil(seconds / 60), 'minute', 'minutes')}.`,
     status: (status: number) => `The server answered with an error (${status}).`,
@@ -195,6 +199,7 @@ export const texts = {
     untitled: 'Untitled',
     rename: (title: string) => `Rename “${title}”`,
     renameLabel: 'Title',
+    unrenamed: (title: string) => `“${title}” could not be stored as the title. Try again.`,
     delete: (title: string) => `Delete “${title}”`,
     open: 'Show conversations',
     close: 'Hide conversations',

@@ -2,18 +2,22 @@ import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { act, cleanup, fireEvent, render, renderHook, screen } from '@testing-library/react'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { type AnswerView, viewsOf } from '../src/chat/answers'
+import { type AnswerView, type QuestionView, viewsOf } from '../src/chat/answers'
 import { emptySnapshot, reduce } from '../src/chat/reduce'
 import type { SessionState } from '../src/chat/session'
 import type { Connection } from '../src/chat/tail'
 import { Announcer } from '../src/components/Announcer'
 import { Answer } from '../src/components/Answer'
 import { Composer, type ComposerHandle } from '../src/components/Composer'
+import { Question } from '../src/components/Question'
+import { SessionList } from '../src/components/SessionList'
 import { SHOW_AFTER_SECONDS, useConnectionNotice } from '../src/hooks/useConnectionNotice'
 import { useRoute } from '../src/hooks/useRoute'
+import { useSessions } from '../src/hooks/useSessions'
 import { texts } from '../src/texts'
 import type { StreamEvent } from '../src/types/streaming'
 
+const SESSION = '11111111-1111-4111-8111-111111111111'
 const TURN = '22222222-2222-4222-8222-222222222222'
 const timestamp = '2026-11-23T18:00:00.123Z'
 const of = { turn_id: TURN, timestamp }
@@ -269,6 +273,88 @@ describe('the composer', () => {
   })
 })
 
+describe('the last question', () => {
+  const onEdit = vi.fn()
+  const question = viewsAfter(started)[0] as QuestionView
+  const editing = () =>
+    render(
+      <Question
+        question={question}
+        last
+        editing
+        onStartEdit={() => undefined}
+        onStopEdit={() => undefined}
+        onEdit={onEdit}
+        onResend={() => undefined}
+        onDiscard={() => undefined}
+      />,
+    )
+  const field = (): HTMLTextAreaElement => screen.getByLabelText(texts.question.editLabel)
+
+  test('that is half edited, or was edited and not sent, is so after a reload too, until it is kept as it was', () => {
+    editing()
+    fireEvent.change(field(), { target: { value: 'Zinc?' } })
+    cleanup()
+    editing()
+    expect(field().value).toBe('Zinc?')
+    fireEvent.click(screen.getByText(texts.question.save))
+    expect(onEdit).toHaveBeenCalledExactlyOnceWith(TURN, 'Zinc?')
+    cleanup()
+    editing()
+    expect(field().value).toBe('Zinc?')
+    fireEvent.click(screen.getByText(texts.question.cancel))
+    cleanup()
+    editing()
+    expect(field().value).toBe('Iron?')
+  })
+})
+
+describe('the list of conversations', () => {
+  const json = (body: object, status = 200): Response => new Response(JSON.stringify(body), { status })
+  const item = { session_id: SESSION, title: 'Iron', running: false }
+  function List() {
+    const searchField = { current: null }
+    const nothing = (): void => undefined
+    return (
+      <SessionList
+        sessions={useSessions()}
+        current=""
+        searchField={searchField}
+        onOpen={nothing}
+        onFresh={nothing}
+        onDeleted={nothing}
+      />
+    )
+  }
+  const soon = (): Promise<unknown> => act(() => vi.advanceTimersByTimeAsync(200))
+  afterEach(() => vi.unstubAllGlobals())
+
+  test('that could not be read is read when the browser is back', async () => {
+    vi.stubGlobal('fetch', () => Promise.reject(new TypeError('network')))
+    render(<List />)
+    await soon()
+    expect(screen.getByText(texts.sessions.failed)).toBeTruthy()
+    vi.stubGlobal('fetch', () => Promise.resolve(json({ sessions: [item], next: null })))
+    act(() => void window.dispatchEvent(new Event('online')))
+    await soon()
+    expect(screen.getByTestId('session-item').textContent).toContain('Iron')
+    expect(screen.queryByText(texts.sessions.failed)).toBeNull()
+  })
+
+  test('says that a title could not be stored', async () => {
+    vi.stubGlobal('fetch', (_: string, { method }: RequestInit) =>
+      Promise.resolve(method === 'PATCH' ? json({}, 503) : json({ sessions: [item], next: null })),
+    )
+    render(<List />)
+    await soon()
+    fireEvent.click(screen.getByRole('button', { name: texts.sessions.rename('Iron') }))
+    fireEvent.change(screen.getByLabelText(texts.sessions.renameLabel), { target: { value: 'Ferritin' } })
+    fireEvent.submit(screen.getByLabelText(texts.sessions.renameLabel))
+    await soon()
+    expect(screen.getByRole('alert').textContent).toBe(texts.sessions.unrenamed('Ferritin'))
+  })
+})
+
 describe('an answer', () => {
   const actions = { onCite: vi.fn(), onRegenerate: vi.fn(), onReply: vi.fn(), onFeedback: vi.fn(() => Promise.resolve()) }
   const show = (...events: StreamEvent[]) =>
@@ -303,6 +389,14 @@ describe('an answer', () => {
     )
     const stages = ['retrieval', 'reranking', 'generation'].map((name) => screen.getByTestId(`stage-${name}`).textContent)
     expect(stages).toEqual(['24 passages0.2 s', '1 chosen40 ms', 'Written0 ms'])
+  })
+
+  test('that could not be copied says so', async () => {
+    vi.spyOn(navigator.clipboard, 'writeText').mockRejectedValueOnce(new Error('not allowed'))
+    document.execCommand = () => false
+    show(started, routed, token, cancelled)
+    await act(async () => void fireEvent.click(screen.getByTestId('copy')))
+    expect(screen.getByRole('alert').textContent).toBe(texts.answer.uncopied)
   })
 
   test('that failed without a word shows no sources, and offers another try once', () => {

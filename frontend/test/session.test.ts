@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { viewsOf } from '../src/chat/answers'
 import { ChatSession, WATCH_AFTER_SECONDS, asked, isBusy } from '../src/chat/session'
 import { emptySnapshot } from '../src/chat/reduce'
+import { texts } from '../src/texts'
 import type { Snapshot, StartRequest } from '../src/types/streaming'
 import { FakeEventSource, setHidden, setOnline } from './eventsource'
 
@@ -225,6 +227,51 @@ test('stop before the server has answered stops the turn once it is known', asyn
   expect(sent(CANCEL)).toEqual([{ turn_id: TURN, reason: 'user_initiated' }])
 })
 
+test('a stop that is pressed offline says so, and is sent when the browser is back', async () => {
+  answers[START] = [accepted()]
+  answers[CANCEL] = [new TypeError('network'), json({ turn_id: TURN, status: 'cancelled', seq: 2 })]
+  answers[READ] = [snapshotOf({ last_seq: 2 })]
+  opened()
+  await Promise.all([session.send('Iron?'), frames()])
+  FakeEventSource.last.send(1, 'turn_started', STARTED)
+  await frames()
+  setOnline(false)
+  await session.stop()
+  expect(session.state().problem?.message).toBe(texts.problem.offlineStop)
+  expect(session.state().stopping).toBe(true)
+  session.close()
+  setOnline(true)
+  await seconds(2)
+  const stop = { turn_id: TURN, reason: 'user_initiated' }
+  expect(sent(CANCEL)).toEqual([stop, stop])
+  expect(session.state()).toMatchObject({ stopping: false, problem: null })
+})
+
+test('why a stop failed is of no interest once the answer is over', async () => {
+  answers[START] = [accepted()]
+  answers[CANCEL] = [problem(400, 'refused')]
+  opened()
+  await Promise.all([session.send('Iron?'), frames()])
+  FakeEventSource.last.send(1, 'turn_started', STARTED)
+  await frames()
+  await session.stop()
+  expect(session.state().problem?.message).toBe('Because of refused.')
+  FakeEventSource.last.send(2, 'done', { turn_id: TURN, message: { id: 'm', content: 'Iron.', citations: [] } })
+  await frames()
+  expect(session.state().problem).toBeNull()
+})
+
+test('a conversation that is opened offline says so, and opens when the browser is back', async () => {
+  answers[READ] = [new TypeError('network'), snapshotOf({ last_seq: 2 })]
+  setOnline(false)
+  opened(true)
+  await frames()
+  expect(session.state().problem?.message).toBe(texts.problem.offlineOpen)
+  setOnline(true)
+  await frames()
+  expect(session.state()).toMatchObject({ phase: 'ready', problem: null })
+})
+
 test('without a live connection the snapshot confirms the stop', async () => {
   answers[START] = [accepted()]
   answers[CANCEL] = [json({ turn_id: TURN, status: 'cancelled', seq: 3 })]
@@ -261,7 +308,8 @@ describe('while nothing runs', () => {
   const END = { turn_id: TURN, message: { id: 'm', content: 'Iron.', citations: [] } }
 
   async function waiting(): Promise<void> {
-    answers[READ] = [snapshotOf({ last_seq: 2 })]
+    const message = { id: 'm', role: 'assistant', content: 'Iron.', citations: [] } as never
+    answers[READ] = [snapshotOf({ last_seq: 2, messages: [message] })]
     opened(true)
     await seconds(WATCH_AFTER_SECONDS + 0.1)
   }
@@ -277,7 +325,7 @@ describe('while nothing runs', () => {
     expect(session.state().snapshot.turn?.content).toBe('Iron')
     first.send(5, 'done', END)
     await frames()
-    expect(session.state().snapshot.messages.map((message) => message.content)).toEqual(['And tea?', 'Iron.'])
+    expect(session.state().snapshot.messages.slice(1).map((message) => message.content)).toEqual(['And tea?', 'Iron.'])
     expect(FakeEventSource.open).toEqual([])
     await seconds(WATCH_AFTER_SECONDS)
     expect(FakeEventSource.last.url).toBe(`/chat/stream/${SESSION}?after=5&follow=session`)
@@ -320,6 +368,7 @@ describe('while nothing runs', () => {
     FakeEventSource.last.refuse()
     await seconds(1)
     expect(session.state().phase).toBe('missing')
+    expect(viewsOf(session.state())).toEqual([])
     await seconds(60)
     expect(FakeEventSource.open).toEqual([])
   })

@@ -28,8 +28,10 @@ export const unreachable = (): RequestFailed =>
     ? new RequestFailed(0, 'unreachable', texts.problem.unreachable)
     : new RequestFailed(0, OFFLINE, texts.problem.offline)
 
-export function asRequestFailed(reason: unknown): RequestFailed {
-  return reason instanceof RequestFailed ? reason : unreachable()
+/** `offline` says what becomes of this request, when that is why it failed. */
+export function asRequestFailed(reason: unknown, offline?: string): RequestFailed {
+  const failed = reason instanceof RequestFailed ? reason : unreachable()
+  return offline && failed.code === OFFLINE ? new RequestFailed(0, OFFLINE, offline) : failed
 }
 
 const SOON_SECONDS = 10

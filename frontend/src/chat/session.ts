@@ -5,6 +5,7 @@ import { mintId } from './identifiers'
 import { OFFLINE, type RequestFailed, asRequestFailed } from './problem'
 import { type Frame, emptySnapshot, reduce } from './reduce'
 import { retried } from './retry'
+import { texts } from '../texts'
 import { type Connection, Tail, type Truth } from './tail'
 
 const CONFIRM_STOP_SECONDS = 1
@@ -98,7 +99,7 @@ export class ChatSession {
       if (turn && this.#tail?.follow !== 'turn') this.#follow('turn', last_seq)
       else this.#watchSoon()
     } catch (reason) {
-      this.#failedToRead(asRequestFailed(reason))
+      this.#failedToRead(asRequestFailed(reason, texts.problem.offlineOpen))
     }
   }
 
@@ -121,7 +122,7 @@ export class ChatSession {
 
   async stop(): Promise<void> {
     const { snapshot, pending } = this.#state
-    this.#set({ stopping: true, problem: null })
+    this.#set({ stopping: true })
     const turnId = snapshot.turn?.turn_id ?? pending?.turn_id
     if (turnId) await this.#cancel(turnId)
   }
@@ -139,7 +140,7 @@ export class ChatSession {
       if (this.#state.stopping) await this.#cancel(started.turn_id)
       return true
     } catch (reason) {
-      const failed = asRequestFailed(reason)
+      const failed = asRequestFailed(reason, texts.problem.offlineSend)
       this.#set({ pending: { ...pending, failed }, stopping: false })
       if (failed.code === 'session_busy') await this.refresh()
       else this.#watchSoon()
@@ -148,13 +149,16 @@ export class ChatSession {
   }
 
   async #cancel(turnId: string): Promise<void> {
+    this.#set({ problem: null })
     try {
       const { seq } = await retried(() => cancelTurn(this.id, { turn_id: turnId, reason: 'user_initiated' }))
       // The tail brings the end; without a live one the snapshot does.
       setTimeout(() => this.#state.snapshot.last_seq < seq && void this.refresh(), CONFIRM_STOP_SECONDS * 1000)
     } catch (reason) {
-      const failed = asRequestFailed(reason)
-      this.#set({ stopping: false, problem: failed.status === 409 ? null : failed })
+      const failed = asRequestFailed(reason, texts.problem.offlineStop)
+      // Also when one has gone elsewhere meanwhile.
+      if (failed.code === OFFLINE) window.addEventListener('online', () => void this.#cancel(turnId), { once: true })
+      this.#set({ stopping: failed.code === OFFLINE, problem: failed.status === 409 ? null : failed })
       if (failed.status === 409) await this.refresh()
     }
   }
@@ -164,7 +168,8 @@ export class ChatSession {
   }
 
   #tryAgain(): void {
-    if (this.#state.phase === 'unreachable') void this.refresh()
+    const { phase, problem, stopping } = this.#state
+    if (phase === 'unreachable' || (problem?.code === OFFLINE && !stopping)) void this.refresh()
   }
 
   async #read(): Promise<Snapshot> {
@@ -177,9 +182,15 @@ export class ChatSession {
   }
 
   #failedToRead(failed: RequestFailed): void {
-    if (failed.status === 404) this.#set({ phase: 'missing' })
+    if (failed.status === 404) this.#lose()
     else if (this.#state.phase === 'loading') this.#set({ phase: 'unreachable', problem: failed })
     else this.#set({ problem: failed })
+  }
+
+  // What was erased elsewhere is not shown here any longer.
+  #lose(): void {
+    this.#letGo()
+    this.#set({ phase: 'missing', snapshot: emptySnapshot(this.id), pending: null, problem: null, connection: 'idle' })
   }
 
   #follow(follow: Follow, cursor: number): void {
@@ -231,7 +242,7 @@ export class ChatSession {
     } catch (reason) {
       const failed = asRequestFailed(reason)
       if (failed.status !== 404) throw failed
-      this.#set({ phase: 'missing' })
+      this.#lose()
       return null
     }
   }
@@ -254,7 +265,10 @@ export class ChatSession {
   }
 
   #set(changes: Partial<SessionState>): void {
-    this.#state = settled({ ...this.#state, ...changes })
+    const before = this.#state
+    this.#state = settled({ ...before, ...changes })
+    // What went wrong with stopping a turn is of no interest when it is over.
+    if (isBusy(before) && !isBusy(this.#state) && !changes.problem) this.#state = { ...this.#state, problem: null }
     for (const listener of this.#listeners) listener()
   }
 }
