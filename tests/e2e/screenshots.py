@@ -142,6 +142,45 @@ async def missing(servers: Servers, tab: Tab) -> None:
     await expect(tab.by("error")).to_be_visible()
 
 
+async def deleted_elsewhere(servers: Servers, tab: Tab) -> None:
+    await done(servers, tab)
+    await tab.by("composer").fill("And what about")
+    path = f"/sessions/{tab.session_id}"
+    await tab.page.evaluate("path => fetch(path, { method: 'DELETE' })", path)
+    await expect(tab.by("error")).to_contain_text("not here")
+
+
+async def stop_offline(servers: Servers, tab: Tab) -> None:
+    await offline(servers, tab)
+    await tab.by("stop").click()
+    await expect(tab.by("error")).to_contain_text("The stop is sent")
+
+
+async def unsent(servers: Servers, tab: Tab) -> None:
+    await tab.page.goto(servers.product)
+    await tab.page.context.set_offline(True)
+    await tab.ask()
+    await expect(tab.by("error")).to_contain_text("will be sent")
+    await tab.ask("And how is it treated?")
+    await expect(tab.by("user-message")).to_contain_text("treated")
+
+
+async def unrenamed(servers: Servers, tab: Tab) -> None:
+    await renaming(servers, tab)
+    await tab.page.route("**/sessions/*", lambda route: route.fulfill(status=503))
+    await tab.page.get_by_label("Title", exact=True).fill("Blood pressure")
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.page.locator(".sessions").get_by_role("alert")).to_be_visible()
+
+
+async def uncopied(servers: Servers, tab: Tab) -> None:
+    await done(servers, tab)
+    await tab.page.evaluate("document.execCommand = () => false")
+    await tab.page.evaluate("navigator.clipboard && (navigator.clipboard.writeText = () => Promise.reject())")
+    await tab.by("copy").click()
+    await expect(tab.answer.get_by_role("alert")).to_be_visible()
+
+
 async def searching(servers: Servers, tab: Tab) -> None:
     await conversations(servers, tab)
     await tab.by("session-search").fill("blood")
@@ -263,6 +302,11 @@ STATES: tuple[Callable[[Servers, Tab], Awaitable[None]], ...] = (
     offline,
     lost,
     missing,
+    deleted_elsewhere,
+    stop_offline,
+    unsent,
+    unrenamed,
+    uncopied,
     searching,
     renaming,
     sending,

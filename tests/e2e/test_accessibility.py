@@ -102,6 +102,19 @@ async def test_axe_has_no_objection_to_what_went_wrong(brisk: Server, visitor: V
     tab = await opened(brisk, visitor)
     tab.expect_trouble(NETWORK)
     tab.expect_trouble("status of (404|503)")
+    await tab.ask()
+    await tab.until("complete")
+    await tab.by("composer").fill("half a thought")
+    async with visitor.person() as person:
+        assert (await person.client.delete(f"{brisk.url}/sessions/{tab.session_id}")).is_success
+    await expect(tab.by("error")).to_contain_text("not here")
+    await expect(tab.by("user-message")).to_have_count(0)
+    new_chat = tab.by("error").get_by_role("button", name="New chat")
+    await expect(new_chat).to_be_focused()
+    await check(tab)
+    await new_chat.click()
+    await expect(tab.by("composer")).to_have_value("half a thought")
+
     await tab.page.route("**/chat/stream", lambda route: route.fulfill(status=503, headers={"Retry-After": "0"}))
     await tab.ask()
     await expect(tab.by("error")).to_be_visible()

@@ -151,6 +151,7 @@ async def test_nothing_that_was_asked_offline_is_lost(brisk: Server, visitor: Vi
     tab.expect_trouble(NETWORK)
     await tab.ask("Before")
     await tab.until("complete")
+    await expect(tab.by("session-item")).to_have_attribute("data-running", "false")
     await tab.by("new-chat").click()
     await visitor.context.set_offline(True)
     await tab.ask("One")

@@ -59,7 +59,8 @@ async def test_the_last_question_is_asked_again_and_in_other_words(brisk: Server
     await tab.ask("One?")
     await tab.until("complete")
     turns = [await tab.answer.get_attribute("data-turn")]
-    await tab.button("Answer again").click()
+    await tab.button("Answer again").press("Enter")
+    await expect(tab.by("composer")).to_be_focused()
     await expect(tab.answer).not_to_have_attribute("data-turn", turns[-1] or "")
     await tab.until("complete")
     await expect(tab.by("user-message")).to_have_text(re.compile("One\\?"))
@@ -71,6 +72,8 @@ async def test_the_last_question_is_asked_again_and_in_other_words(brisk: Server
     await expect(tab.by("composer")).to_be_focused()
     await tab.button("Edit and ask again").click()
     await editor.fill("Two?")
+    await tab.page.reload()
+    await expect(editor).to_have_value("Two?")
     await editor.press("Enter")
     await expect(tab.by("user-message")).to_have_text(re.compile("Two\\?"))
     await tab.until("complete")
@@ -214,6 +217,7 @@ async def test_a_vote_that_could_not_be_stored_is_taken_back_with_a_word(brisk: 
 async def test_a_link_and_the_back_button_lead_to_a_conversation(brisk: Server, visitor: Visitor) -> None:
     tab = await visitor.open(brisk.url)
     await tab.by("example").first.click()
+    await expect(tab.by("composer")).to_be_focused()
     text = await tab.until("complete")
     address = tab.page.url
     await tab.page.keyboard.press("Alt+n")

@@ -18,6 +18,7 @@ DESKTOP: ViewportSize = {"width": 1440, "height": 900}
 WIDE: ViewportSize = {"width": 2200, "height": 1200}
 LOW: ViewportSize = {"width": 390, "height": 500}
 DISTANCE = "box => box.scrollHeight - box.scrollTop - box.clientHeight"
+FOCUS_PLACE = "document.activeElement.closest('aside, main')?.tagName"
 COUNT_FOCUS = """() => {
   witness.focused = []
   document.addEventListener('focusin', (event) => witness.focused.push(event.target.dataset.testid))
@@ -76,6 +77,32 @@ async def test_the_keyboard_does_everything(endless: Server, visitor: Visitor) -
     await expect(tab.by("source-panel").locator("[aria-current=true]")).to_be_focused()
     await tab.page.keyboard.press("Escape")
     await expect(tab.by("source-2")).to_be_focused()
+
+    await tab.page.set_viewport_size(DESKTOP)
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.by("source-panel")).to_be_visible()
+    await tab.button("Answer again").click()
+    await expect(tab.by("composer")).to_be_focused()
+    await tab.until_words(1)
+    await expect(tab.by("source-panel")).to_have_count(0)
+    await tab.page.keyboard.press("Escape")
+    await tab.until("cancelled")
+
+
+async def test_the_keyboard_stays_in_the_list_that_lies_over_a_phones_chat(brisk: Server, visitor: Visitor) -> None:
+    tab = await visitor.open(brisk.url)
+    await tab.page.set_viewport_size(PHONE)
+    await tab.button("Show conversations").focus()
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.button("Hide conversations")).to_be_focused()
+    for key in ["Tab"] * 5 + ["Shift+Tab"] * 7:
+        await tab.page.keyboard.press(key)
+        assert await tab.page.evaluate(FOCUS_PLACE) in ("ASIDE", None), "or outside of the page"
+    await tab.by("session-search").focus()
+    await tab.page.keyboard.press("Escape")
+    await expect(tab.button("Show conversations")).to_be_focused()
+    await tab.page.keyboard.press("Tab")
+    assert await tab.page.evaluate(FOCUS_PLACE) == "MAIN"
 
 
 async def test_option_and_n_write_a_letter_in_a_text_field_and_begin_a_chat_elsewhere(
@@ -194,7 +221,8 @@ async def test_the_end_of_an_answer_moves_neither_the_page_nor_the_focus(
     await tab.until("cancelled")
     await expect(tab.button("Edit and ask again")).to_be_attached()
     assert [(await place_of(part))[:3] for part in parts] == before
-    assert await tab.page.evaluate("witness.focused.filter(id => id !== 'stop')") == []
+    await expect(tab.by("composer")).to_be_focused()
+    assert await tab.page.evaluate("witness.focused") == ["stop", "composer"]
 
 
 async def test_words_in_a_table_stay_whole_on_a_phone_and_code_is_monospace(brisk: Server, visitor: Visitor) -> None:

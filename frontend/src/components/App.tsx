@@ -1,4 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from 'react'
+import { useMedia } from '../hooks/useMedia'
 import { useRoute } from '../hooks/useRoute'
 import { useSessions } from '../hooks/useSessions'
 import { useShortcuts } from '../hooks/useShortcuts'
@@ -19,6 +20,20 @@ export function App() {
   const [listOpen, setListOpen] = useState(false)
   const [keysOpen, setKeysOpen] = useState(false)
   const title = sessions.titles[route.sessionId] ?? ''
+
+  // The focus goes into the list when it comes to lie over the chat, and when it has closed back to the button for it,
+  // unless something else has it by then.
+  const overlaid = useMedia(OVERLAID) && listOpen
+  const side = useRef<HTMLElement>(null)
+  const hide = useRef<HTMLButtonElement>(null)
+  const show = useRef<HTMLButtonElement>(null)
+  const wasOverlaid = useRef(overlaid)
+  useEffect(() => {
+    const inside = side.current?.contains(document.activeElement)
+    if (overlaid && !inside) hide.current?.focus()
+    if (!overlaid && wasOverlaid.current && (inside || document.activeElement === document.body)) show.current?.focus()
+    wasOverlaid.current = overlaid
+  }, [overlaid])
 
   const openFresh = (): void => {
     setListOpen(false)
@@ -46,10 +61,10 @@ export function App() {
 
   return (
     <div className="app" data-list={listOpen || undefined}>
-      <aside className="side">
+      <aside ref={side} className="side">
         <div className="brand">
           <Pulse className="brand-mark" /> {texts.product}
-          <button type="button" className="tool narrow" onClick={() => setListOpen(false)}>
+          <button ref={hide} type="button" className="tool narrow" onClick={() => setListOpen(false)}>
             <CloseIcon />
             <span className="unseen">{texts.sessions.close}</span>
           </button>
@@ -78,6 +93,7 @@ export function App() {
         sessionId={route.sessionId}
         known={route.known}
         title={title}
+        inert={overlaid}
         onChange={sessions.touch}
         onAsk={route.spend}
         onUnsent={route.regain}
@@ -85,10 +101,11 @@ export function App() {
         onFresh={openFresh}
         onEscape={() => {
           setListOpen(false)
-          return listOpen && matchMedia(OVERLAID).matches
+          return overlaid
         }}
         before={
           <button
+            ref={show}
             type="button"
             className="tool narrow"
             aria-expanded={listOpen}

@@ -1,7 +1,9 @@
 import { type ReactNode, useCallback, useEffect, useRef, useState } from 'react'
 import { asMarkdown } from '../chat/answers'
 import { sendFeedback } from '../chat/api'
+import { keep, kept } from '../chat/storage'
 import { useConnectionNotice } from '../hooks/useConnectionNotice'
+import { bequeath, editOf } from '../hooks/useDraft'
 import { useShortcuts } from '../hooks/useShortcuts'
 import { type StreamingChat, useStreamingChat } from '../hooks/useStreamingChat'
 import { texts } from '../texts'
@@ -9,14 +11,16 @@ import { Announcer } from './Announcer'
 import type { Vote } from './Answer'
 import { Composer, type ComposerHandle } from './Composer'
 import { Conversation } from './Conversation'
-import { EmptyState } from './EmptyState'
 import { ExportIcon } from './Icons'
+import { Opening } from './Opening'
 import { SourcePanel } from './SourcePanel'
 
 interface ChatInterfaceProps {
   sessionId: string
   known: boolean
   title: string
+  /** Something lies over it. */
+  inert: boolean
   /** Buttons that stand before and after the title. */
   before: ReactNode
   after: ReactNode
@@ -39,15 +43,15 @@ interface Shown {
 }
 
 export function ChatInterface(props: ChatInterfaceProps) {
-  const { sessionId, known, onChange, onAsk, onUnsent, onSettled, onFresh, onEscape, ...header } = props
+  const { sessionId, known, inert, onChange, onAsk, onUnsent, onSettled, onFresh, onEscape, ...header } = props
   const chat = useStreamingChat(sessionId, known)
   const composer = useRef<ComposerHandle>(null)
   const [shown, setShown] = useState<Shown | null>(null)
   const [editing, setEditing] = useState<string | null>(null)
-  const { busy, send, resend, edit, discard, lastTurnId, settled } = chat
+  const { busy, send, resend, edit, reply, regenerate, discard, lastTurnId, settled } = chat
   // A form that was opened for one turn must not open for another, least of all while one writes elsewhere.
   if (editing !== null && editing !== lastTurnId) setEditing(null)
-  const title = header.title || chat.title
+  const title = chat.phase === 'missing' ? '' : header.title || chat.title
   const notice = useConnectionNotice(chat.connection)
 
   const told = useRef(chat.boundary)
@@ -61,22 +65,45 @@ export function ChatInterface(props: ChatInterfaceProps) {
     document.title = title ? `${title} – ${texts.product}` : texts.product
   }, [title])
 
+  // What was edited may have failed to be sent: it is kept for a reload until it is elsewhere.
+  const edited = useRef('')
+  const forgetEdit = useCallback(() => keep(editOf(edited.current), ''), [])
+  useEffect(() => {
+    if (lastTurnId && kept(editOf(lastTurnId))) setEditing(lastTurnId)
+  }, [lastTurnId])
+
+  const receiveFocus = useCallback(() => composer.current?.receive(), [])
   const ask = useCallback(
     async (text: string): Promise<boolean> => {
+      forgetEdit()
       if (!settled) onAsk(sessionId)
       const accepted = await send(text)
       if (accepted) onSettled(sessionId)
       else onUnsent(sessionId)
       return accepted
     },
-    [send, settled, onAsk, onUnsent, onSettled, sessionId],
+    [forgetEdit, send, settled, onAsk, onUnsent, onSettled, sessionId],
   )
   useEffect(() => {
     if (settled) onSettled(sessionId)
   }, [settled, onSettled, sessionId])
   const askAgain = useCallback(async () => {
-    if (await resend()) onSettled(sessionId)
-  }, [resend, onSettled, sessionId])
+    receiveFocus()
+    if (!(await resend())) return
+    forgetEdit()
+    onSettled(sessionId)
+  }, [receiveFocus, resend, forgetEdit, onSettled, sessionId])
+  const answerAgain = useCallback(() => {
+    receiveFocus()
+    regenerate()
+  }, [receiveFocus, regenerate])
+  const replyTo = useCallback<typeof reply>(
+    (resume, message) => {
+      receiveFocus()
+      reply(resume, message)
+    },
+    [receiveFocus, reply],
+  )
   const cite = useCallback((turnId: string, number: number) => setShown({ turnId, number }), [])
   const vote = useCallback((turnId: string, value: Vote) => sendFeedback(sessionId, turnId, { value }), [sessionId])
   const startEdit = useCallback(() => setEditing(lastTurnId), [lastTurnId])
@@ -85,26 +112,34 @@ export function ChatInterface(props: ChatInterfaceProps) {
     composer.current?.focus()
   }, [])
   const saveEdit = useCallback(
-    (turnId: string, text: string) => {
+    async (turnId: string, text: string) => {
       stopEdit()
-      void edit(turnId, text)
+      edited.current = turnId
+      if (await edit(turnId, text)) forgetEdit()
     },
-    [edit, stopEdit],
+    [edit, stopEdit, forgetEdit],
   )
-  const takeBack = useCallback(() => composer.current?.restore(discard()), [discard])
+  const takeBack = useCallback(() => {
+    forgetEdit()
+    composer.current?.restore(discard())
+  }, [forgetEdit, discard])
+
+  const answer = chat.views.find((view) => view.kind === 'answer' && view.turnId === shown?.turnId)
+  const panel = shown && answer?.kind === 'answer' && answer.sources.length > 0 && (
+    <SourcePanel sources={answer.sources} text={answer.text} selected={shown.number} onClose={() => setShown(null)} />
+  )
 
   useShortcuts({
     Escape: () => {
       if (onEscape()) return
-      if (shown) setShown(null)
+      if (panel) setShown(null)
       else chat.stop()
     },
     '/': () => composer.current?.focus(),
   })
 
-  const answer = chat.views.find((view) => view.kind === 'answer' && view.turnId === shown?.turnId)
   return (
-    <main className="chat">
+    <main className="chat" inert={inert}>
       <header className="top">
         {header.before}
         <h1 dir="auto">{title || (chat.phase === 'missing' ? texts.conversation.missingTitle : texts.sessions.fresh)}</h1>
@@ -117,16 +152,31 @@ export function ChatInterface(props: ChatInterfaceProps) {
         editing={editing !== null}
         waiting={chat.asked.length > 0}
         onCite={cite}
-        onRegenerate={chat.regenerate}
-        onReply={chat.reply}
+        onRegenerate={answerAgain}
+        onReply={replyTo}
         onFeedback={vote}
         onStartEdit={startEdit}
         onStopEdit={stopEdit}
         onEdit={saveEdit}
         onResend={askAgain}
         onDiscard={takeBack}
+        onJump={receiveFocus}
       >
-        <Opening chat={chat} onAsk={(question) => void ask(question)} onFresh={onFresh} />
+        <Opening
+          chat={chat}
+          onAsk={(question) => {
+            receiveFocus()
+            void ask(question)
+          }}
+          onRetry={() => {
+            receiveFocus()
+            chat.refresh()
+          }}
+          onFresh={() => {
+            bequeath(sessionId)
+            onFresh()
+          }}
+        />
       </Conversation>
       <div className="bottom">
         {chat.phase !== 'missing' && (
@@ -157,53 +207,10 @@ export function ChatInterface(props: ChatInterfaceProps) {
         )}
         <p className="scope">{texts.scope}</p>
       </div>
-      {shown && answer?.kind === 'answer' && answer.sources.length > 0 && (
-        <SourcePanel
-          sources={answer.sources}
-          text={answer.text}
-          selected={shown.number}
-          onClose={() => setShown(null)}
-        />
-      )}
+      {panel}
       <Announcer views={chat.views} ready={chat.phase === 'ready'} notice={notice} />
     </main>
   )
-}
-
-interface OpeningProps {
-  chat: StreamingChat
-  onAsk(question: string): void
-  onFresh(): void
-}
-
-/** What stands where the messages will be. */
-function Opening({ chat, onAsk, onFresh }: OpeningProps) {
-  switch (chat.phase) {
-    case 'ready':
-      return <EmptyState onAsk={onAsk} />
-    case 'loading':
-      return <p className="hint late">{texts.conversation.loading}</p>
-    case 'missing':
-      return (
-        <section className="empty" data-testid="error">
-          <h2>{texts.conversation.missingHeading}</h2>
-          <p>{texts.conversation.missing}</p>
-          <button type="button" className="button" onClick={onFresh}>
-            {texts.sessions.fresh}
-          </button>
-        </section>
-      )
-    case 'unreachable':
-      return (
-        <section className="empty" data-testid="error">
-          <h2>{texts.conversation.unreachableHeading}</h2>
-          <p>{chat.problem?.message}</p>
-          <button type="button" className="button" onClick={chat.refresh}>
-            {texts.problem.retry}
-          </button>
-        </section>
-      )
-  }
 }
 
 function Export({ chat, title }: { chat: StreamingChat; title: string }) {

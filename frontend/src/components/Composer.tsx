@@ -1,4 +1,4 @@
-import { type MouseEvent, type Ref, useEffect, useImperativeHandle, useRef } from 'react'
+import { type MouseEvent, type Ref, useCallback, useEffect, useImperativeHandle, useRef } from 'react'
 import { useDraft } from '../hooks/useDraft'
 import { texts } from '../texts'
 import { SendIcon, StopIcon } from './Icons'
@@ -13,6 +13,8 @@ const hasMouse = (): boolean => matchMedia('(pointer: fine)').matches
 
 export interface ComposerHandle {
   focus(): void
+  /** Takes the focus over from a control that goes away; a finger's without opening the keyboard. */
+  receive(): void
   /** Puts a message that could not be sent back into the field. */
   restore(text: string): void
 }
@@ -35,6 +37,7 @@ interface ComposerProps {
 export function Composer({ sessionId, pending, unsent, placeholder, busy, stopping, ref, ...actions }: ComposerProps) {
   const { onSend, onStop, onEditLast } = actions
   const draft = useDraft(sessionId)
+  const form = useRef<HTMLFormElement>(null)
   const field = useRef<HTMLTextAreaElement>(null)
   const sentAt = useRef(-Infinity)
   const message = draft.text.trim()
@@ -42,13 +45,26 @@ export function Composer({ sessionId, pending, unsent, placeholder, busy, stoppi
   const length = Array.from(message).length
   const sendable = !busy && length > 0 && length <= MESSAGE_MAX_CHARACTERS
 
+  const receive = (): void => {
+    const byKey = document.activeElement?.matches(':focus-visible')
+    const target = byKey || hasMouse() ? field : form
+    target.current?.focus({ preventScroll: true })
+  }
   useImperativeHandle(ref, () => ({
     focus: () => field.current?.focus(),
+    receive,
     restore: (text) => {
       draft.write(draft.text ? `${text}\n${draft.text}` : text)
       field.current?.focus()
     },
   }))
+
+  // An answer may end while the focus is on the button that stops it.
+  const stopButton = useCallback((button: HTMLButtonElement) => {
+    return () => {
+      if (document.activeElement === button) field.current?.focus({ preventScroll: true })
+    }
+  }, [])
 
   const { forget } = draft
   const wasPending = useRef(pending)
@@ -69,13 +85,15 @@ export function Composer({ sessionId, pending, unsent, placeholder, busy, stoppi
     if (detail === 0 || hasMouse()) field.current?.focus()
   }
   const pressStop = ({ timeStamp, detail }: MouseEvent): void => {
-    if (detail === 0) field.current?.focus()
-    else if (detail > 1 || timeStamp - sentAt.current < DOUBLE_CLICK_MILLISECONDS) return
+    if (detail > 1 || (detail === 1 && timeStamp - sentAt.current < DOUBLE_CLICK_MILLISECONDS)) return
+    receive()
     onStop()
   }
 
   return (
     <form
+      ref={form}
+      tabIndex={-1}
       className="composer"
       onSubmit={(event) => {
         event.preventDefault()
@@ -99,7 +117,15 @@ export function Composer({ sessionId, pending, unsent, placeholder, busy, stoppi
       />
       <Length length={length} />
       {busy ? (
-        <button key="stop" type="button" className="submit" data-testid="stop" disabled={stopping} onClick={pressStop}>
+        <button
+          key="stop"
+          ref={stopButton}
+          type="button"
+          className="submit"
+          data-testid="stop"
+          disabled={stopping}
+          onClick={pressStop}
+        >
           <StopIcon />
           <span>{stopping ? texts.composer.stopping : texts.composer.stop}</span>
         </button>

@@ -14,11 +14,13 @@ interface ConversationProps extends AnswerActions, QuestionActions {
   lastTurnId: string | null
   /** The last answer has asked something, and waits. */
   waiting: boolean
+  /** The button that was pressed for it goes away. */
+  onJump(): void
   /** Stands in the conversation's place while it has no messages. */
   children: ReactNode
 }
 
-export function Conversation({ views, lastTurnId, waiting, children, ...actions }: ConversationProps) {
+export function Conversation({ views, lastTurnId, waiting, onJump, children, ...actions }: ConversationProps) {
   const { scroller, content, atBottom, jump } = useStickToBottom(EMERGENCY)
   const { editing, onStartEdit, onStopEdit, onEdit, onResend, onDiscard, ...answering } = actions
   const questioning = { onStartEdit, onStopEdit, onEdit, onResend, onDiscard }
@@ -46,7 +48,15 @@ export function Conversation({ views, lastTurnId, waiting, children, ...actions 
         </div>
       </div>
       {!atBottom && (
-        <button type="button" className="jump" title={texts.conversation.jump} onClick={jump}>
+        <button
+          type="button"
+          className="jump"
+          title={texts.conversation.jump}
+          onClick={() => {
+            onJump()
+            jump()
+          }}
+        >
           <DownIcon />
           <span className="unseen">{texts.conversation.jump}</span>
         </button>

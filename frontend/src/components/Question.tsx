@@ -1,5 +1,7 @@
 import { memo, useEffect, useState } from 'react'
 import type { QuestionView } from '../chat/answers'
+import { keep, kept } from '../chat/storage'
+import { editOf } from '../hooks/useDraft'
 import { texts } from '../texts'
 import { EditIcon } from './Icons'
 import { TextField } from './TextField'
@@ -26,7 +28,7 @@ export const Question = memo(function Question({ question, last, ...actions }: Q
     <article className="question" data-testid="user-message" data-pending={pending !== null || undefined}>
       <h2 className="unseen">{texts.conversation.you}</h2>
       {editable && actions.editing ? (
-        <EditForm text={text} onCancel={actions.onStopEdit} onSave={(edited) => actions.onEdit(turnId, edited)} />
+        <EditForm turnId={turnId} text={text} onCancel={actions.onStopEdit} onSave={(edited) => actions.onEdit(turnId, edited)} />
       ) : (
         <p className="bubble" dir="auto" title={question.askedAt ? texts.question.askedAt(question.askedAt) : undefined}>
           {text}
@@ -75,13 +77,22 @@ function Sending() {
 }
 
 interface EditFormProps {
+  turnId: string
   text: string
   onCancel(): void
   onSave(text: string): void
 }
 
-function EditForm({ text, onCancel, onSave }: EditFormProps) {
-  const [edited, setEdited] = useState(text)
+function EditForm({ turnId, text, onCancel, onSave }: EditFormProps) {
+  const [edited, setEdited] = useState(() => kept(editOf(turnId)) || text)
+  const write = (next: string): void => {
+    setEdited(next)
+    keep(editOf(turnId), next === text ? '' : next)
+  }
+  const cancel = (): void => {
+    keep(editOf(turnId), '')
+    onCancel()
+  }
   const save = (): void => {
     if (edited.trim()) onSave(edited.trim())
   }
@@ -95,12 +106,12 @@ function EditForm({ text, onCancel, onSave }: EditFormProps) {
       onKeyDown={(event) => {
         if (event.key !== 'Escape') return
         event.stopPropagation()
-        onCancel()
+        cancel()
       }}
     >
-      <TextField label={texts.question.editLabel} text={edited} onText={setEdited} onEnter={save} autoFocus />
+      <TextField label={texts.question.editLabel} text={edited} onText={write} onEnter={save} autoFocus />
       <div className="choices">
-        <button type="button" className="quiet" onClick={onCancel}>
+        <button type="button" className="quiet" onClick={cancel}>
           {texts.question.cancel}
         </button>
         <button type="submit" className="button" disabled={!edited.trim()}>

@@ -5,12 +5,26 @@ import { keep, kept } from '../chat/storage'
 const written = (sessionId: string): string => `draft:${sessionId}`
 const lifted = (sessionId: string): string => `sent:${sessionId}`
 
+const BEQUEATHED = 'bequeathed'
+
 // A message that was on its way when the page was left comes back into the field.
 function restored(sessionId: string): string {
-  const text = [kept(lifted(sessionId)), kept(written(sessionId))].filter(Boolean).join('\n')
+  const parts = [kept(BEQUEATHED), kept(lifted(sessionId)), kept(written(sessionId))]
+  const text = parts.filter(Boolean).join('\n')
+  keep(BEQUEATHED, '')
   keep(lifted(sessionId), '')
   keep(written(sessionId), text)
   return text
+}
+
+/** Under this the last question is kept in other words, until the server has them. */
+export const editOf = (turnId: string): string => `edit:${turnId}`
+
+/** What was written in a conversation that is gone comes into the field that is opened next. */
+export function bequeath(sessionId: string): void {
+  const text = restored(sessionId)
+  keep(written(sessionId), '')
+  keep(BEQUEATHED, text)
 }
 
 export interface Draft {
