@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg
 from psycopg import AsyncConnection
 from rich.table import Table
+from rich.text import Text
 
 from functions.settings import Settings
 from graph.eventlog.migrate import migrations
@@ -18,10 +19,14 @@ CONNECT_SECONDS = 5
 NOTIFY_SECONDS = 3.0
 CLOCK_SECONDS = 1.0
 POSTGRES_VERSIONS = range(15, 19)
-TABLES = (
+PGVECTOR = (0, 8)  # hnsw.iterative_scan came with it
+WRITTEN = (
     *("sessions", "turns", "events", "feedback", "secrets", "starts"),
+    *("library", "documents", "passages", "passage_vectors", "postings", "word_counts"),
     *("checkpoints", "checkpoint_blobs", "checkpoint_writes"),
 )
+READ = ("pulseline_migrations", "checkpoint_migrations")
+MIGRATE = "Run `pulseline migrate`."
 VERDICTS = {"ok": "green", "warning": "yellow", "wrong": "red"}
 
 
@@ -44,16 +49,58 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
         yield Finding("database", "wrong", reason, mend)
     else:
         async with connection:
-            for look in (_version, _extension, _schema, _privileges, _clock, _passages):
-                yield await look(connection)
-            yield await _notify(settings, url, connection)
-            if settings.retention_days is not None:
-                yield await _retention(connection, settings.retention_days)
-    yield await _in_thread("model", lambda: _model(settings))
-    if settings.graph is None and not settings.model.startswith("scripted"):
+            for what, look in _looks(settings, url, connection).items():
+                yield await _tried(what, look, connection.info.user)
+    if settings.graph is not None:
+        yield await _in_thread("graph", lambda: _graph(settings))
+    else:
+        yield await _in_thread("model", lambda: _model(settings))
+    if _searches(settings):
         yield await _in_thread("embeddings", lambda: _embeddings(settings))
     if settings.jwt_issuer and not settings.jwt_secret:
         yield await _issuer(settings)
+
+
+def _looks(
+    settings: Settings, url: str, connection: AsyncConnection[Any]
+) -> dict[str, Callable[[], Awaitable[Finding]]]:
+    looks: dict[str, Callable[[], Awaitable[Finding]]] = {
+        "database": lambda: _version(connection),
+        "extension vector": lambda: _extension(connection),
+        "schema": lambda: _schema(connection),
+        "privileges": lambda: _privileges(connection),
+        "clock": lambda: _clock(connection),
+        "articles": lambda: _passages(settings, connection),
+        "NOTIFY": lambda: _notify(settings, url, connection),
+    }
+    if (days := settings.retention_days) is not None:
+        looks["retention"] = lambda: _retention(connection, days)
+    return looks
+
+
+async def _tried(what: str, look: Callable[[], Awaitable[Finding]], role: str) -> Finding:
+    """What a look runs into is a finding too, so that the others still come."""
+    try:
+        return await look()
+    except psycopg.Error as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        match error:
+            case psycopg.errors.UndefinedTable():
+                mend = MIGRATE
+            case psycopg.errors.InsufficientPrivilege():
+                mend = _grant(role)
+            case _:
+                mend = "Check that this Postgres runs and is whole; its own log says more."
+        return Finding(what, "wrong", reason, mend)
+
+
+def _grant(role: str) -> str:
+    return f"As the owner of the tables: grant select, insert, update, delete on all tables in schema public to {role}"
+
+
+def _searches(settings: Settings) -> bool:
+    """Whether answers are made of articles here."""
+    return settings.graph is None and not settings.model.startswith("scripted")
 
 
 async def _one(connection: AsyncConnection[Any], statement: str, *parameters: Any) -> Any:
@@ -62,6 +109,13 @@ async def _one(connection: AsyncConnection[Any], statement: str, *parameters: An
 
 
 async def _version(connection: AsyncConnection[Any]) -> Finding:
+    if await _one(connection, "select pg_is_in_recovery()"):
+        mend = "Let DATABASE_URL name the primary."
+        return Finding("database", "wrong", "a standby, which takes no writes", mend)
+    if await _one(connection, "select current_setting('transaction_read_only')") == "on":
+        name = connection.info.dbname
+        mend = f"Run: alter database {name} reset default_transaction_read_only (or alter role, where it stands there)"
+        return Finding("database", "wrong", "takes no writes: default_transaction_read_only is on", mend)
     major = connection.info.server_version // 10_000
     if major in POSTGRES_VERSIONS:
         return Finding("database", "ok", f"Postgres {major} answers")
@@ -71,7 +125,10 @@ async def _version(connection: AsyncConnection[Any]) -> Finding:
 
 async def _extension(connection: AsyncConnection[Any]) -> Finding:
     if version := await _one(connection, "select extversion from pg_extension where extname = 'vector'"):
-        return Finding("extension vector", "ok", f"{version} is there")
+        if _parts(version) >= PGVECTOR:
+            return Finding("extension vector", "ok", f"{version} is there")
+        mend = "Install pgvector 0.8 or newer, and run in this database: alter extension vector update"
+        return Finding("extension vector", "wrong", f"{version} is too old to search with", mend)
     if await _one(connection, "select 1 from pg_available_extensions where name = 'vector'"):
         mend = "Run `pulseline migrate` as a role that may create it, or have it created once: create extension vector"
         return Finding("extension vector", "wrong", "can be had, but is not in this database", mend)
@@ -79,15 +136,23 @@ async def _extension(connection: AsyncConnection[Any]) -> Finding:
     return Finding("extension vector", "wrong", "this server does not have it", mend)
 
 
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
 async def _schema(connection: AsyncConnection[Any]) -> Finding:
     known = {version for version, _, _ in migrations()}
     try:
         rows = await (await connection.execute("select version from pulseline_migrations")).fetchall()
     except psycopg.errors.UndefinedTable:
-        return Finding("schema", "wrong", "the tables have not been made", "Run `pulseline migrate`.")
+        return Finding("schema", "wrong", "the tables have not been made", MIGRATE)
     done = {row[0] for row in rows}
     if missing := known - done:
-        return Finding("schema", "wrong", f"{len(missing)} migrations are missing", "Run `pulseline migrate`.")
+        return Finding("schema", "wrong", f"{len(missing)} migrations are missing", MIGRATE)
+    statement = "select string_agg(name, ', ') from unnest(%s::text[]) as name where to_regclass(name) is null"
+    if lost := await _one(connection, statement, [*WRITTEN, *READ]):
+        mend = "Restore them from a backup; `pulseline migrate` makes no table a second time."
+        return Finding("schema", "wrong", f"these tables are gone: {lost}", mend)
     if done - known:
         return Finding("schema", "warning", "is of a newer release", "Bring this Pulseline up to the newest release.")
     return Finding("schema", "ok", "is this release's")
@@ -95,14 +160,13 @@ async def _schema(connection: AsyncConnection[Any]) -> Finding:
 
 async def _privileges(connection: AsyncConnection[Any]) -> Finding:
     statement = """select string_agg(distinct name, ', ')
-                     from unnest(%s::text[]) as name, unnest(array['select', 'insert', 'update', 'delete']) as may
+                     from (select name, may from unnest(%s::text[]) as name,
+                                  unnest(array['select', 'insert', 'update', 'delete']) as may
+                           union all select name, 'select' from unnest(%s::text[]) as name) as needed
                     where to_regclass(name) is not null and not has_table_privilege(to_regclass(name), may)"""
     role = connection.info.user
-    if missing := await _one(connection, statement, list(TABLES)):
-        mend = (
-            f"As the owner of the tables: grant select, insert, update, delete on all tables in schema public to {role}"
-        )
-        return Finding("privileges", "wrong", f"{role} may not do everything with {missing}", mend)
+    if missing := await _one(connection, statement, list(WRITTEN), list(READ)):
+        return Finding("privileges", "wrong", f"{role} may not do everything with {missing}", _grant(role))
     return Finding("privileges", "ok", f"{role} may read and write")
 
 
@@ -116,15 +180,24 @@ async def _clock(connection: AsyncConnection[Any]) -> Finding:
     return Finding("clock", "warning", f"{apart:.1f} s from the database's", mend)
 
 
-async def _passages(connection: AsyncConnection[Any]) -> Finding:
+async def _passages(settings: Settings, connection: AsyncConnection[Any]) -> Finding:
     try:
         count = await _one(connection, "select count(*) from (select 1 from documents limit 100000) as d")
+        encoder = await _one(connection, "select encoder from library")
     except psycopg.errors.UndefinedTable:
         count = 0
-    if count:
-        return Finding("articles", "ok", f"{count} are here")
-    mend = "Run `pulseline ingest --starter`, or `pulseline ingest FOLDER` for your own."
-    return Finding("articles", "warning", "there are none, so that no question can be answered from them", mend)
+    if not count:
+        mend = "Run `pulseline ingest --starter`, or `pulseline ingest FOLDER` for your own."
+        return Finding("articles", "warning", "there are none, so that no question can be answered from them", mend)
+    from graph.retrieval.embed import Embedder
+
+    name = Embedder.name if settings.embeddings == "minilm" else settings.embeddings
+    if _searches(settings) and encoder != name:
+        mend = (
+            "Set PULSELINE_EMBEDDINGS to what they were read with, or run `pulseline ingest --clear` and ingest again."
+        )
+        return Finding("articles", "wrong", f"their vectors are of {encoder}, the questions' of {name}", mend)
+    return Finding("articles", "ok", f"{count} are here")
 
 
 async def _notify(settings: Settings, url: str, connection: AsyncConnection[Any]) -> Finding:
@@ -148,11 +221,7 @@ async def _retention(connection: AsyncConnection[Any], days: float) -> Finding:
     statement = """select exists (select 1 from sessions
                    where deleted_at is null and updated_at < now() - %s * interval '1 day'
                      and session_id not in (select session_id from turns where status in ('queued', 'running')))"""
-    try:
-        overdue = await _one(connection, statement, days + 1)
-    except psycopg.errors.UndefinedTable:
-        overdue = False
-    if not overdue:
+    if not await _one(connection, statement, days + 1):
         return Finding("retention", "ok", "no session is older than it may be")
     mend = "Run `pulseline sweep` every day, by cron or a CronJob: nobody else erases them."
     return Finding("retention", "warning", f"sessions are older than {days:g} days by a day and more", mend)
@@ -166,12 +235,15 @@ async def _in_thread(what: str, look: Callable[[], str]) -> Finding:
         return Finding(what, "wrong", str(error), f"Set {setting} to what the README lists, or unset it.")
 
 
-def _model(settings: Settings) -> str:
-    if settings.graph is not None:
-        from graph.loading import load
+def _graph(settings: Settings) -> str:
+    from graph.loading import load
 
-        asyncio.run(load(settings.graph))
-        return f"the graph {settings.graph} loads"
+    assert settings.graph is not None
+    asyncio.run(load(settings.graph))
+    return f"{settings.graph} loads"
+
+
+def _model(settings: Settings) -> str:
     from graph.models import open_model
 
     open_model(settings.model)
@@ -211,5 +283,5 @@ def row(finding: Finding) -> Table:
     line = Table.grid(padding=(0, 1))
     line.add_column(width=16)
     line.add_column(width=7, style=VERDICTS[finding.verdict])
-    line.add_row(finding.what, finding.verdict, f"{finding.says}. {finding.mend}".removesuffix(" "))
+    line.add_row(finding.what, finding.verdict, Text(f"{finding.says}. {finding.mend}".rstrip()))
     return line

@@ -31,7 +31,7 @@ async def healthz() -> Health:
 
 
 async def readyz(replica: Serving, response: Response) -> Readiness:
-    """The database answers, it has this release's schema, and this replica is not on its way out."""
+    """The database answers and takes writes, it has this release's schema, and this replica is not on its way out."""
     database, schema = await _database(replica)
     parts: dict[Part, str] = {"database": database, "schema": schema}
     parts["serving"] = "draining: this replica is being stopped" if replica.hub.draining else "ok"
@@ -43,13 +43,16 @@ async def readyz(replica: Serving, response: Response) -> Readiness:
 async def _database(replica: Replica) -> tuple[str, str]:
     try:
         async with replica.log.pool.connection(timeout=ASKED_SECONDS) as connection:
+            asked = await connection.execute("select current_setting('transaction_read_only') = 'on' as read_only")
+            read_only = (await asked.fetchall())[0]["read_only"]
             rows = await (await connection.execute("select version from pulseline_migrations")).fetchall()
     except psycopg.errors.UndefinedTable:
         return "ok", "not made yet: run `pulseline migrate`"
     except (psycopg.Error, TimeoutError) as error:
         return f"does not answer ({type(error).__name__})", "not known"
+    database = "takes no writes: `pulseline doctor` says how to mend it" if read_only else "ok"
     missing = {version for version, _, _ in migrations()} - {row["version"] for row in rows}
-    return "ok", "too old: run `pulseline migrate`" if missing else "ok"
+    return database, "too old: run `pulseline migrate`" if missing else "ok"
 
 
 NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness}}
