@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from functions import logs
 from functions.auth import Owner
 from functions.contract import BlockingAnswer, Cancellation, CancellationRequest, Problem, Started, StartRequest
-from functions.errors import STATUSES, problem, refused
+from functions.errors import ERRORS, STATUSES, problem, refused
 from functions.replica import Replica, Serving
 from functions.tail import TailResponse, next_frames
 from graph.eventlog.errors import DatabaseUnavailable, NotInterrupted
@@ -29,6 +29,7 @@ SESSIONS_NAMESPACE = UUID("5d0c4a5e-6f0e-4a53-9f2e-0d1f6a3c7b21")
 REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem} for code in (401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503)
 }
+FAILED: dict[int | str, dict[str, Any]] = {known.status: {"model": Problem} for known in ERRORS.values() if known.event}
 logger = logging.getLogger(__name__)
 router = APIRouter()
 
@@ -119,7 +120,7 @@ def _accepted(turn: Turn, headers: Mapping[str, str] | None = None) -> Response:
     return JSONResponse(started.model_dump(mode="json"), 202, all_headers)
 
 
-@router.post("/chat", response_model=BlockingAnswer, responses={202: {"model": Started}, **REFUSALS})
+@router.post("/chat", response_model=BlockingAnswer, responses={202: {"model": Started}, **FAILED, **REFUSALS})
 async def chat(body: StartRequest, owner: Owner, replica: Serving) -> Response:
     """The whole answer at once. Past the window: 202, and the answer goes on at Location."""
     with ExitStack() as watching:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from functions.app import create_app
+from functions.errors import ERRORS
 from functions.settings import Settings
 from tests.support.openapi_attack import MODEL, SETTINGS, attack
 from tests.support.server import serving
@@ -21,6 +22,13 @@ def test_every_refusal_is_a_problem_in_the_document() -> None:
                 if status >= "400" and path not in ("/readyz", "/metrics"):
                     assert list(response["content"]) == ["application/problem+json"], (method, path, status)
     assert "HTTPValidationError" not in str(document["paths"])
+
+
+def test_whatever_a_blocking_answer_may_say_is_in_the_document() -> None:
+    document = create_app(Settings(), "postgresql://nowhere").openapi()
+    never = ERRORS["method_not_allowed"].status  # of this very method
+    said = {str(known.status) for known in ERRORS.values() if known.status != never}
+    assert set(document["paths"]["/chat"]["post"]["responses"]) >= said
 
 
 @pytest.mark.timeout(300)
