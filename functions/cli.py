@@ -60,10 +60,15 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, **options)
         except psycopg.OperationalError as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise click.ClickException(
-                f"The database cannot be reached: {reason}\n"
+                f"The database cannot be reached: {_reason(error)}\n"
                 "Check that Postgres runs and that DATABASE_URL is right, or unset it to use the embedded one."
+            ) from None
+        except psycopg.errors.UndefinedTable:
+            raise click.ClickException("This database has not our tables. Run `pulseline migrate`.") from None
+        except psycopg.Error as error:
+            raise click.ClickException(
+                f"The database refuses this: {_reason(error)}\nTry `pulseline doctor`."
             ) from None
         except (LogError, ValueError) as error:
             raise click.ClickException(str(error)) from None
@@ -71,6 +76,10 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
             raise click.ClickException(str(error)) from None
 
     return run
+
+
+def _reason(error: psycopg.Error) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _embedded_failure() -> type[Exception]:

@@ -86,6 +86,21 @@ def test_a_cancel_that_comes_too_late_says_how_the_turn_ended(database_url: str)
     assert pulseline(database_url, "turns", "cancel", str(turn.session_id)).output == f"{turn.turn_id} done\n"
 
 
+@pytest.mark.parametrize("command", ["turns", "sweep"])
+def test_a_database_without_our_tables_is_said(database_url: str, command: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("drop table turns, starts")
+    said = pulseline(database_url, command)
+    assert (said.exit_code, "Run `pulseline migrate`." in said.output) == (1, True)
+
+
+def test_a_database_that_refuses_is_said(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("revoke select on turns from current_user")
+    said = pulseline(database_url, "turns")
+    assert (said.exit_code, "permission denied" in said.output, "pulseline doctor" in said.output) == (1, True, True)
+
+
 def test_a_cancel_of_what_is_not_there_is_refused(database_url: str) -> None:
     said = pulseline(database_url, "turns", "cancel", str(uuid4()))
     assert (said.exit_code, "no such turn" in said.output) == (1, True)
