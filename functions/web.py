@@ -1,5 +1,7 @@
 """What a browser is told on every response, and which pages may change something: the Origin of a request."""
 
+from collections.abc import Collection
+
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -58,17 +60,19 @@ class OwnPages:
         self._app, self._origins = app, frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in SAFE and not self._believed(scope):
+        if scope["type"] == "http" and scope["method"] not in SAFE and not believed(scope, self._origins):
             await known_problem("origin_refused")(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _believed(self, scope: Scope) -> bool:
-        headers = Headers(scope=scope)
-        origin, host = headers.get("origin"), headers.get("host", "")
-        if origin is None:
-            return headers.get("sec-fetch-site") not in STRANGE_SITES
-        return origin in self._origins or (host != "" and origin == f"{scope['scheme']}://{host}")
+
+def believed(scope: Scope, origins: Collection[str]) -> bool:
+    """Whether a request comes from no page, from ours, or from one of these origins."""
+    headers = Headers(scope=scope)
+    origin, host = headers.get("origin"), headers.get("host", "")
+    if origin is None:
+        return headers.get("sec-fetch-site") not in STRANGE_SITES
+    return origin in origins or (host != "" and origin == f"{scope['scheme']}://{host}")
 
 
 def install(app: FastAPI, settings: Settings) -> None:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Annotated, Any, Literal, get_args
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from functions.adapters import runs
@@ -18,6 +18,7 @@ from functions.auth import Owner
 from functions.contract import StartRequest
 from functions.replica import Replica, Serving
 from functions.tail import TailResponse, next_frames
+from functions.web import believed
 from graph.eventlog.errors import BadCursor, SessionBusy, TurnNotFound
 from graph.eventlog.events import ENDS, Done, Error, Event, TurnStarted
 from graph.eventlog.snapshot import fold
@@ -195,6 +196,14 @@ async def _stream(
     return TailResponse(replica, reader, owner, "turn", watching.pop_all(), headers, wire, left=left if stops else None)
 
 
+async def _stops(request: Request, replica: Serving, cancel_on_disconnect: bool = False) -> bool:
+    """Whether the run ends when the client goes. A page of another site can send a GET too, and must change nothing."""
+    return cancel_on_disconnect and believed(request.scope, replica.settings.origins)
+
+
+Stops = Annotated[bool, Depends(_stops)]
+
+
 @router.post("/threads/{thread_id}/runs/stream", response_class=Response)
 async def stream_run(thread_id: UUID, owner: Owner, replica: Serving, body: RunCreate) -> Response:
     return await _start_stream(replica, owner, thread_id, body)
@@ -272,8 +281,8 @@ async def join_stream(
     run_id: UUID,
     owner: Owner,
     replica: Serving,
+    stops: Stops,
     stream_mode: Annotated[list[str] | None, Query()] = None,
-    cancel_on_disconnect: bool = False,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """After `Last-Event-ID`; without one from the start, also when the run has ended. Without modes: all that a client
@@ -284,7 +293,7 @@ async def join_stream(
     modes = _modes(stream_mode, JOINED_MODES)
     with reading(replica, owner) as watching:
         told = await _told(replica, owner, thread_id, run_id)
-        return await _stream(replica, owner, told, modes, watching, place, stops=cancel_on_disconnect)
+        return await _stream(replica, owner, told, modes, watching, place, stops=stops)
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/join")
@@ -294,11 +303,11 @@ async def join_run(
     owner: Owner,
     replica: Serving,
     request: Request,
-    cancel_on_disconnect: bool = False,
+    stops: Stops,
 ) -> Response:
     with reading(replica, owner) as watching:
         told = await _told(replica, owner, thread_id, run_id)
-        return await _result(replica, owner, told, watching, request if cancel_on_disconnect else None)
+        return await _result(replica, owner, told, watching, request if stops else None)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/cancel", responses={202: {"description": "cancelled"}})

@@ -328,6 +328,20 @@ async def test_whoever_waits_may_ask_that_the_run_stops_when_they_go(
     assert (await two.runs.get(thread_id, listed[0]["run_id"]))["status"] == "interrupted"
 
 
+async def test_a_page_of_another_site_cannot_stop_a_run_by_leaving(
+    replicas: tuple[Server, Server], connect: Connect
+) -> None:
+    client = await connect(replicas[0].url)
+    thread_id = (await client.threads.create())["thread_id"]
+    run = await client.runs.create(thread_id, "agent", input=ASKED)
+    path = f"/threads/{thread_id}/runs/{run['run_id']}/stream"
+    strange, asked = {"Sec-Fetch-Site": "cross-site"}, {"cancel_on_disconnect": "1"}
+    async with client.http.client.stream("GET", path, params=asked, headers=strange) as reply:
+        await anext(reply.aiter_bytes())
+    await client.runs.join(thread_id, run["run_id"])
+    assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "success"
+
+
 async def test_an_interrupt_is_answered_with_a_command(asking: Server, connect: Connect) -> None:
     client = await connect(asking.url)
     thread_id = (await client.threads.create())["thread_id"]
