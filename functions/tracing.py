@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 OPEN_MAX = 2000  # turns whose end another process wrote are forgotten, the oldest first
+FLUSH_SECONDS = 2.0  # for what a collector has not taken when the process stops
 NEEDS_EXTRA = "PULSELINE_TRACES needs the extra `otel`: pip install 'pulseline[otel]'"
 START, COMPLETE = "_start", "_complete"
 COUNTS = ("passages", "duration_ms", "degraded", "abstained", "agent", "model", "reason", "code")
@@ -168,12 +170,16 @@ def open_spans(settings: Settings) -> Iterator[Spans]:
     except ImportError:
         raise ValueError(NEEDS_EXTRA) from None
     ids = _ids()
-    provider = TracerProvider(id_generator=ids, resource=Resource.create({"service.name": "pulseline"}))
+    provider = TracerProvider(
+        id_generator=ids, resource=Resource.create({"service.name": "pulseline"}), shutdown_on_exit=False
+    )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.traces)))
     try:
         yield TurnSpans(provider, ids)
     finally:
-        provider.shutdown()
+        flushing = Thread(target=provider.shutdown, daemon=True)  # by itself it waits for 30 s
+        flushing.start()
+        flushing.join(FLUSH_SECONDS)
 
 
 def _ids() -> Any:

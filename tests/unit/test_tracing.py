@@ -1,13 +1,18 @@
 """What a trace holds of a turn whose every text is a canary: its ids, names, counts and times."""
 
+import socket
+import threading
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from functions.tracing import TurnSpans, _ids, root
+from functions import tracing
+from functions.settings import Settings
+from functions.tracing import TurnSpans, _ids, open_spans, root
 from graph.eventlog.events import Event, encode_data
 
 CANARY = "canary-44c0"
@@ -29,6 +34,19 @@ ENDS: dict[str, dict[str, Any]] = {
     "error": {"code": "model_timeout", "message": CANARY, "retryable": True, "content": CANARY},
     "cancelled": {"reason": "user_initiated", "content": CANARY},
 }
+
+
+def test_a_collector_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "2")  # then the exporter gives up by itself
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        before = set(threading.enumerate())
+        with open_spans(Settings(traces=f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces")) as spans:
+            spans.started(uuid4(), uuid4(), 1)
+        waiting = set(threading.enumerate()) - before
+        assert waiting, "the export must still be under way, or this looks at nothing"
+    for thread in waiting:
+        thread.join(20)
 
 
 def test_no_text_of_a_turn_is_in_its_trace() -> None:
