@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK, PyJWKSet
 
 from functions.auth import BadToken, IssuerUnavailable
@@ -14,6 +15,7 @@ from functions.settings import Settings
 from graph.eventlog.events import storable
 
 logger = logging.getLogger(__name__)
+Key = PyJWK | RSAPublicKey
 PUBLIC_KEYS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 SHARED_SECRET = ("HS256", "HS384", "HS512")
 LEEWAY_SECONDS = 10.0
@@ -35,7 +37,7 @@ class Tokens:
     async def owner(self, token: str) -> str:
         try:
             subject = (await self._claims(token))["sub"]
-        except (jwt.PyJWTError, ValueError) as error:
+        except (jwt.PyJWTError, TypeError, ValueError) as error:  # TypeError: the algorithm is of another kind of key
             raise BadToken from error
         if not 0 < len(subject) <= SUBJECT_MAX_CHARACTERS or storable(subject) != subject:
             raise BadToken
@@ -61,17 +63,18 @@ class IssuerKeys:
     """The issuer's public keys, found through its discovery document unless JWT_JWKS_URL names them.
 
     Whoever comes while they are fetched waits for the same fetch, and soon after a failed one nobody asks again. Keys
-    that are known stay good for a day while the issuer is away, and nobody waits for newer ones.
+    that are known stay good for a day while the issuer is away, and nobody waits for newer ones. An RSA key that names
+    no algorithm is good for all of RSA's; PyJWT would take RS256 alone.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._issuer, self._known_url = settings.jwt_issuer or "", settings.jwt_jwks_url
         self._url = self._known_url
-        self._keys: dict[str | None, PyJWK] = {}
+        self._keys: dict[str | None, Key] = {}
         self._fetched_at = self._again_at = -math.inf
         self._fetching: asyncio.Task[None] | None = None
 
-    async def of(self, token: str) -> PyJWK:
+    async def of(self, token: str) -> Key:
         """The key that the token names; where it names none, the only one there is."""
         kid = jwt.get_unverified_header(token).get("kid")
         if self._named(kid) is None or self._age() > KEYS_LAST_SECONDS:
@@ -93,7 +96,7 @@ class IssuerKeys:
             raise IssuerUnavailable
         return len(self._keys)
 
-    def _named(self, kid: str | None) -> PyJWK | None:
+    def _named(self, kid: str | None) -> Key | None:
         if kid is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         return self._keys.get(kid)
@@ -110,11 +113,16 @@ class IssuerKeys:
     async def _fetch_keys(self) -> None:
         """Where it fails, discovery begins anew: the keys may have moved."""
         try:
-            found = PyJWKSet.from_dict(await self._fetch())
-            self._keys = {key.key_id: key for key in found.keys if key.key_type != "oct"}
+            document = await self._fetch()
+            bound = {key.get("kid") for key in document["keys"] if key.get("kty") != "RSA" or "alg" in key}
+            self._keys = {
+                key.key_id: key if key.key_id in bound else key.key
+                for key in PyJWKSet.from_dict(document).keys
+                if key.key_type != "oct"
+            }
             self._fetched_at = time.monotonic()
             self._again_at = self._fetched_at + KEYS_AGAIN_SECONDS
-        except (jwt.PyJWTError, ValueError, KeyError, TypeError, OSError) as error:
+        except (jwt.PyJWTError, ValueError, AttributeError, KeyError, TypeError, OSError) as error:
             logger.warning("the issuer's keys could not be fetched: %s", type(error).__name__)
             self._url, self._again_at = self._known_url, time.monotonic() + FAILED_SECONDS
         finally:

@@ -11,13 +11,15 @@ from uuid import uuid4
 import httpx
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from fastapi import FastAPI
 from itsdangerous import TimestampSigner
+from jwt.algorithms import RSAAlgorithm
 
 from functions import auth
 from functions.adapters.langgraph_sdk import ABSENT
 from functions.auth import COOKIE, COOKIE_MAX_AGE_SECONDS, COOKIE_RENEWED_SECONDS, SALT
-from functions.tokens import KEYS_GOOD_SECONDS, KEYS_LAST_SECONDS, IssuerKeys, Tokens
+from functions.tokens import KEYS_GOOD_SECONDS, KEYS_LAST_SECONDS, PUBLIC_KEYS, IssuerKeys, Tokens
 from tests.support.app import calling, composed
 from tests.support.issuer import AUDIENCE, Issuer, issuing
 from tests.support.routes import routes
@@ -341,6 +343,27 @@ async def test_nobody_waits_for_an_issuer_whose_keys_are_known_and_all_share_its
                 assert (await client.get("/sessions", **token)).status_code == status
                 assert (time.monotonic() - began >= 0.3) == waits
                 await until(lambda before=asked: len(issuer.asked) > before and keys._fetching is None)  # type: ignore[misc]
+
+
+async def test_an_rsa_key_that_names_no_algorithm_is_good_for_all_of_them(database_url: str) -> None:
+    key = generate_private_key(65537, 2048)
+    with issuing() as issuer:
+        public = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+        issuer.more_keys = [{**public, "kid": "any"}, {**public, "kid": "one", "alg": "RS256"}]
+        async with (
+            composed(database_url, jwt_issuer=issuer.url, jwt_audience=AUDIENCE) as app,
+            calling(app) as client,
+        ):
+
+            async def status(algorithm: str, kid: str, key: Any) -> int:
+                token = jwt.encode(issuer.claims("alice"), key, algorithm, {"kid": kid})
+                return (await client.get("/sessions", **bearer(token))).status_code
+
+            for algorithm in PUBLIC_KEYS:
+                if algorithm.startswith(("RS", "PS")):
+                    assert await status(algorithm, "any", key) == 200, algorithm
+            assert await status("RS384", "one", key) == 401
+            assert await status("ES256", "any", issuer.key) == 401
 
 
 async def test_keys_that_have_moved_are_found_again(database_url: str) -> None:

@@ -26,6 +26,7 @@ class Issuer:
         self.away = False
         self.slow_seconds = 0.0
         self.keys_path = "/keys"
+        self.more_keys: list[dict[str, Any]] = []
         self.rotate("first")
 
     def rotate(self, kid: str) -> None:
@@ -37,7 +38,7 @@ class Issuer:
         key = {**ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True), "kid": self.kid, "use": "sig"}
         return {
             "/.well-known/openid-configuration": {"issuer": self.url, "jwks_uri": f"{self.url}{self.keys_path}"},
-            self.keys_path: {"keys": [key]},
+            self.keys_path: {"keys": [key, *self.more_keys]},
         }
 
     def claims(self, subject: str, **other: Any) -> dict[str, Any]:
