@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     metrics_token: str | None = Field(default=None, min_length=16)
     traces: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    langsmith: Switch = "off"
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
+import langsmith
 import psycopg
 
 from functions import logs
@@ -218,6 +219,8 @@ async def open_worker(replica: Replica) -> AsyncIterator[Worker]:
 async def work(replica: Replica, serve: Serve) -> AsyncIterator[Worker]:
     """The process's one writer, the graph whose checkpoints go through it, and the worker on top of them."""
     settings = replica.settings
+    if settings.langsmith == "off":
+        langsmith.configure(enabled=False)  # else LANGSMITH_TRACING alone would send away what people write
     deadlines = Deadlines(
         settings.first_token_timeout_seconds, settings.token_timeout_seconds, settings.turn_timeout_seconds
     )

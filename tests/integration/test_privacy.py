@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import FreshDatabase
 from tests.support.client import Person
-from tests.support.collector import Collector, collecting
+from tests.support.collector import Collector, collecting, receiving
 from tests.support.dump import dump, holding
 from tests.support.server import Server, serving
 from tests.support.waiting import until
@@ -52,6 +52,22 @@ async def _asked(person: Person, url: str, message: str) -> dict[str, Any]:
 
 def _lines(server: Server) -> list[dict[str, Any]]:
     return [json.loads(line) for line in server.output.splitlines() if line.startswith("{")]
+
+
+async def test_langsmiths_own_variables_alone_send_nothing_away(
+    database_url: str, tmp_path: Path, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiving() as (address, paths):
+        monkeypatch.setenv("LANGSMITH_TRACING", "true")
+        monkeypatch.setenv("LANGSMITH_API_KEY", "no-key")
+        for setting in ("off", "on"):
+            monkeypatch.setenv("LANGSMITH_ENDPOINT", f"{address}/{setting}")
+            with serving(database_url, tmp_path, "scripted?tokens=5", LANGSMITH=setting) as server:
+                await _asked(person, server.url, f"{CANARY} {setting}")
+                if setting == "on":
+                    await until(lambda: any("runs" in path for path in paths), "it must send where it is told to")
+                server.stop()
+    assert not [path for path in paths if path.startswith("/off")]
 
 
 async def test_what_a_person_writes_is_in_no_log_no_metric_and_no_trace(observed: Observed, person: Person) -> None:

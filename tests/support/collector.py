@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector on loopback that keeps what it was sent."""
+"""An OpenTelemetry collector on loopback that keeps what it was sent, and a stranger that only counts."""
 
 import threading
 from collections.abc import Iterator
@@ -56,6 +56,32 @@ def collecting() -> Iterator[Collector]:
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield collector
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def receiving() -> Iterator[tuple[str, list[str]]]:
+    """An address that takes whatever comes, and the paths to which something came."""
+    paths: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_POST = do_PATCH = do_GET
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", paths
     finally:
         server.shutdown()
         server.server_close()
