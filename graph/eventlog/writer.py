@@ -195,8 +195,8 @@ class Writer:
         self._wanted.set()
 
     async def _gathered(self, began: float) -> None:
-        """What comes soon after a commit waits for more, unless somebody waits for it or it is many already: a lone token
-        is not delayed, and those of a crowd share the costs of a commit."""
+        """What comes soon after a commit waits for more, unless somebody waits for it or it is many already: a lone
+        token is not delayed, and those of a crowd share the costs of a commit."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(began + GATHER_SECONDS):
                 await self._awaited.wait()
