@@ -185,7 +185,7 @@ async def _passages(settings: Settings, connection: AsyncConnection[Any]) -> Fin
         count = await _one(connection, "select count(*) from (select 1 from documents limit 100000) as d")
         encoder = await _one(connection, "select encoder from library")
     except psycopg.errors.UndefinedTable:
-        count = 0
+        count, encoder = 0, None
     if not count:
         mend = "Run `pulseline ingest --starter`, or `pulseline ingest FOLDER` for your own."
         return Finding("articles", "warning", "there are none, so that no question can be answered from them", mend)

@@ -1,6 +1,8 @@
 """What tells an operator that something is wrong, and what to do: /readyz, /metrics and `pulseline doctor`."""
 
+import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,12 +13,16 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from functions import doctor
+from functions import doctor, probes
 from functions.doctor import READ, WRITTEN, Finding, examine, row
+from functions.replica import open_replica
 from functions.settings import Settings
 from tests.support.app import calling, composed
+from tests.support.workshop import workshop
 
 NEEDED = ["database", "extension vector", "schema", "privileges", "clock", "articles", "NOTIFY", "model"]
+COUNTER = re.compile(r"^pulseline_(\w+)_total ([\d.]+)", re.MULTILINE)
+MOVED = ("take_overs", "fenced_appends", "polls", "notifies_sent", "notifies_heard")
 TOKEN = "a-token-for-prometheus"
 
 
@@ -58,6 +64,32 @@ async def test_metrics_ask_for_their_token_where_one_is_set(database_url: str) -
         reply = await client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
         assert reply.status_code == 200
         assert "pulseline_running_turns" in reply.text
+
+
+@pytest.mark.direct  # NOTIFY is not well behind PgBouncer
+async def test_take_overs_fenced_appends_polls_and_notifications_are_counted(database_url: str) -> None:
+    """Another takes the turn and is lost: what its worker says next is refused, and then it takes the turn back."""
+    async with (
+        workshop(database_url, model="scripted?tokens=5000&delay_ms=5") as shop,
+        open_replica(Settings(), database_url) as reader,
+        calling(probes.create_app(shop.replica)) as client,
+    ):
+
+        async def counts() -> dict[str, float]:
+            return {name: float(count) for name, count in COUNTER.findall((await client.get("/metrics")).text)}
+
+        before = await counts()
+        assert set(MOVED) <= before.keys()
+        turn = await shop.ask()
+        with reader.hub.watch(turn.session_id) as watch:
+            reader.hub.reader(watch, turn.first_seq, turn.first_seq - 1, active=True)
+            await shop.until(turn, "token")
+            assert (await counts())["take_overs"] == before["take_overs"]
+            _execute(database_url, "update turns set attempt = attempt + 1, lease_until = now() - interval '1 s'")
+            async with asyncio.timeout(20):
+                while any(before[name] == count for name, count in (await counts()).items() if name in MOVED):
+                    await shop.events(turn)
+        await shop.cancel(turn)
 
 
 @pytest.mark.direct  # NOTIFY is not well behind PgBouncer

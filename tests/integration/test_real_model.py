@@ -13,7 +13,7 @@ from langchain.chat_models import init_chat_model
 from langchain_core.messages import AnyMessage
 
 from graph.citations import Cited
-from graph.eventlog.events import Done
+from graph.eventlog.events import Done, RerankingComplete
 from graph.parts import Parts
 from graph.retrieval.embed import Embedder
 from graph.retrieval.ingest import STARTER, ingest
@@ -104,8 +104,9 @@ async def test_a_real_model_is_asked_for_the_way_and_answers_with_sources_and_wi
             assert not end.abstained
             assert end.message.content
             assert asked == []  # the rules saw it
-            sources = [e.parse() for e in await shop.events(turn) if e.type == "reranking_complete"]
-            assert {c.source_id for c in end.message.citations} <= {s.id for e in sources for s in e.sources}
+            said = [event.parse() for event in await shop.events(turn)]
+            sources = {source.id for e in said if isinstance(e, RerankingComplete) for source in e.sources}
+            assert {c.source_id for c in end.message.citations} <= sources
 
             turn = await shop.ask("my brother, on holiday", turn.session_id)
             end = (await shop.ended(turn, PATIENCE_SECONDS))[-1].parse()
