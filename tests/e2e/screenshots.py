@@ -154,6 +154,7 @@ async def stop_offline(servers: Servers, tab: Tab) -> None:
     await offline(servers, tab)
     await tab.by("stop").click()
     await expect(tab.by("error")).to_contain_text("The stop is sent")
+    await expect(tab.by("connection")).to_have_count(0)
 
 
 async def unsent(servers: Servers, tab: Tab) -> None:
@@ -175,8 +176,8 @@ async def unrenamed(servers: Servers, tab: Tab) -> None:
 
 async def uncopied(servers: Servers, tab: Tab) -> None:
     await done(servers, tab)
-    await tab.page.evaluate("document.execCommand = () => false")
-    await tab.page.evaluate("navigator.clipboard && (navigator.clipboard.writeText = () => Promise.reject())")
+    await tab.page.evaluate("() => { document.execCommand = () => false }")
+    await tab.page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
     await tab.by("copy").click()
     await expect(tab.answer.get_by_role("alert")).to_be_visible()
 

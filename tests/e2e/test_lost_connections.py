@@ -118,6 +118,25 @@ async def test_a_browser_that_goes_offline_says_so_and_catches_up(
         await check_exact(tab, visitor, server)
 
 
+async def test_a_stop_that_is_pressed_offline_says_so_and_is_sent_when_the_browser_is_back(
+    endless: Server, visitor: Visitor
+) -> None:
+    async with proxying(endless.url) as proxy:
+        tab = await visitor.open(proxy.url)
+        tab.expect_trouble(NETWORK)
+        await tab.ask()
+        await tab.until_words(3)
+        await visitor.context.set_offline(True)
+        proxy.cut()
+        await expect(tab.by("connection")).to_have_attribute("data-state", "offline")
+        await tab.by("stop").click()
+        await expect(tab.by("error")).to_have_text("You are offline. The stop is sent when you are back.")
+        await expect(tab.by("connection")).to_have_count(0)
+        await visitor.context.set_offline(False)
+        await tab.until("cancelled")
+        await expect(tab.by("error")).to_have_count(0)
+
+
 async def test_a_connection_that_went_silent_is_replaced(server: Server, worker: Server, visitor: Visitor) -> None:
     async with proxying(server.url) as proxy:
         tab = await visitor.open("about:blank")

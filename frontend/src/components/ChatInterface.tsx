@@ -52,7 +52,9 @@ export function ChatInterface(props: ChatInterfaceProps) {
   // A form that was opened for one turn must not open for another, least of all while one writes elsewhere.
   if (editing !== null && editing !== lastTurnId) setEditing(null)
   const title = chat.phase === 'missing' ? '' : header.title || chat.title
-  const notice = useConnectionNotice(chat.connection)
+  const connection = useConnectionNotice(chat.connection)
+  // What becomes of a stop says more.
+  const notice = chat.problem && chat.phase === 'ready' ? null : connection
 
   const told = useRef(chat.boundary)
   useEffect(() => {
