@@ -3,7 +3,7 @@
 `DefaultChatTransport` (ai 6 and 7, `useChat`) and `WorkflowChatTransport` work unchanged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4, uuid5
@@ -78,8 +78,12 @@ async def send(body: ChatRequest, owner: Owner, replica: Serving, version: Versi
         return await _stream(replica, owner, told, None, version, watching, run)
 
 
+def _asked(body: ChatRequest) -> UIMessage | None:
+    return body.message or next((message for message in reversed(body.messages) if message.role == "user"), None)
+
+
 def _question(body: ChatRequest) -> str:
-    asked = body.message or next((message for message in reversed(body.messages) if message.role == "user"), None)
+    asked = _asked(body)
     if asked is None:
         raise unsupported("messages", "there is no message of a user")
     said = [part.model_dump() for part in asked.parts if not part.type.startswith("data-")]
@@ -87,26 +91,45 @@ def _question(body: ChatRequest) -> str:
 
 
 def _which(body: ChatRequest, events: Sequence[Event]) -> Json:
-    """The message's id is the request's, so that it may be sent again."""
+    """The message's id is the request's, so that it may be sent again. A question that the log does not know was sent
+    and did not arrive: whoever edits it, or asks again for its answer, sends it."""
     last = body.message or (body.messages[-1] if body.messages else None)
     if body.trigger == "submit-message" and body.messageId is None:
-        known = last.id if last and last.id and len(last.id) <= REQUEST_ID_MAX_CHARACTERS else None
-        return {"request_id": known or str(uuid4())}
+        return {"request_id": _request_id(last.id if last else None) or str(uuid4())}
+    asked = _asked(body)
+    named, question = _request_id(body.messageId), _request_id(asked.id if asked else None)
+    starts = {start.turn_id: start for start in _starts(events)}
+    if question and named in (None, question) and not any(question in _names(start) for start in starts.values()):
+        return {"request_id": question}
     replaces = runs.newest(events)
-    if replaces is None or body.messageId not in (None, *_ids(replaces, events)):
+    if replaces is None or not {named, question} <= {None, *_ids(replaces, starts)}:
         raise NotTheLastTurn
     return {"request_id": str(uuid4()), "replaces": replaces}
 
 
-def _ids(turn_id: UUID | None, events: Sequence[Event]) -> set[str]:
+def _request_id(message_id: str | None) -> str | None:
+    """A message's id, or one derived from it where it is too long for a request's."""
+    if not message_id or len(message_id) <= REQUEST_ID_MAX_CHARACTERS:
+        return message_id or None
+    return str(uuid5(SESSIONS_NAMESPACE, message_id))
+
+
+def _starts(events: Sequence[Event]) -> list[TurnStarted]:
+    parsed = [event.parse() for event in events if event.type == "turn_started"]
+    return [start for start in parsed if isinstance(start, TurnStarted)]
+
+
+def _names(start: TurnStarted) -> set[str]:
+    return {f"{start.turn_id}:assistant", f"{start.turn_id}:user", start.request_id}
+
+
+def _ids(turn_id: UUID | None, starts: Mapping[UUID, TurnStarted]) -> set[str]:
     """What a client may call the two messages of this turn: a question that was edited, or answered again, keeps the
     id that it had first."""
-    starts = [event.parse() for event in events if event.type == "turn_started"]
-    started = {start.turn_id: start for start in starts if isinstance(start, TurnStarted)}
     ids: set[str] = set()
-    while turn_id in started:
-        ids |= {f"{turn_id}:assistant", f"{turn_id}:user", started[turn_id].request_id}
-        turn_id = started[turn_id].replaces
+    while turn_id in starts:
+        ids |= _names(starts[turn_id])
+        turn_id = starts[turn_id].replaces
     return ids
 
 

@@ -118,6 +118,31 @@ async def test_a_stopped_answer_is_kept_its_question_is_edited_twice_and_whoever
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+async def test_a_question_that_did_not_arrive_is_asked_by_a_retry_and_takes_no_answers_place(
+    replicas: tuple[Server, Server], version: str
+) -> None:
+    one, two = replicas
+    cookie = cookie_of(one.url)
+    async with (
+        proxying(two.url) as proxy,
+        talking("use_chat.mjs", version, proxy.url, cookie, "unsent") as talk,
+    ):
+        seen = set[str]()
+        for question in (QUESTION, "And then?"):  # the chat's first, and one after an answer
+            proxy.refuse()
+            talk.tell("send", text=question)
+            await talk.until(lambda said: said["status"] == "error")
+            await proxy.restore()
+            talk.tell("regenerate")
+            await talk.until(lambda said: said["status"] == "submitted")
+            end = await talk.until(lambda said: said["error"] or (ready(said) and said["id"] not in seen))
+            seen.add(end["id"])
+        assert (end["error"], end["roles"]) == (None, ["user", "assistant"] * 2)
+    kept = [message["content"] for message in await messages_of(one.url, cookie)]
+    assert kept == [QUESTION, ANSWER, "And then?", ANSWER]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 async def test_what_a_graph_asks_is_shown_and_answered(asking: Server, version: str) -> None:
     async with talking("use_chat.mjs", version, asking.url, cookie_of(asking.url), "asking") as talk:
         talk.tell("send", text="Book a table in Lisbon")
@@ -256,7 +281,7 @@ def test_requests_are_refused_in_the_words_of_our_own(replicas: tuple[Server, Se
             ({"messages": [text]}, 422, "id"),
             ({"id": "c", "messages": []}, 422, "no message of a user"),
             ({"id": "c", "messages": [picture]}, 422, "only text"),
-            ({"id": "c", "messages": [text], "trigger": "regenerate-message"}, 409, "last turn"),
+            ({"id": "c", "messages": [text], "messageId": "other"}, 409, "last turn"),
             ({"id": "c", "messages": [text], "command": {"resume": 1}}, 422, "PULSELINE_GRAPH"),
         ):
             reply = client.post(url, json=body)

@@ -286,3 +286,34 @@ async def test_a_question_keeps_the_id_it_had_first_however_often_it_is_edited(p
         assert (await person.post(f"/api/chat/{asked['id']}/stop")).status_code == 204
     messages = (await person.get(f"/sessions/{asked['id']}")).json()["messages"]
     assert [message["role"] for message in messages if message["content"]] == ["user"], "each took the last one's place"
+
+
+def said(text: str, message_id: str) -> dict[str, Any]:
+    return {"id": message_id, "role": "user", "parts": [{"type": "text", "text": text}]}
+
+
+@pytest.mark.parametrize("unsent", ["n", "n" * 100])
+@pytest.mark.parametrize("more", [{"trigger": "regenerate-message"}, {"messageId": "the question's"}])
+async def test_a_question_that_did_not_arrive_is_a_turn_of_its_own_when_it_is_edited_or_asked_again(
+    person: httpx.AsyncClient, unsent: str, more: dict[str, Any]
+) -> None:
+    chat_id = str(uuid4())
+
+    async def send(*messages: dict[str, Any], **more: Any) -> int:
+        reply = await person.post("/api/chat", json={"id": chat_id, "messages": messages, **more})
+        await person.post(f"/api/chat/{chat_id}/stop")
+        return reply.status_code
+
+    async def questions() -> list[str]:
+        messages = (await person.get(f"/sessions/{chat_id}")).json()["messages"]
+        return [message["content"] for message in messages if message["role"] == "user"]
+
+    first, later = said("What helps?", "m"), said("And then?", unsent)
+    named = {**more, "messageId": unsent} if "messageId" in more else more
+    assert await send(first) == 200
+    assert await send(first, later, **named) == 200
+    assert await questions() == ["What helps?", "And then?"]
+    assert await send(first, later, **named) == 200, "it has arrived: this takes its place"
+    assert await questions() == ["What helps?", "And then?"]
+    assert await send(first, trigger="regenerate-message") == 409, "an earlier question: it is not the last turn's"
+    assert await questions() == ["What helps?", "And then?"]
