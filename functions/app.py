@@ -34,6 +34,6 @@ def create_app(settings: Settings, database_url: str, open_worker: OpenWorker | 
     page.install(app)
     openapi.install(app)
     app.add_middleware(Identity, settings=settings)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_history_bytes=settings.max_history_bytes)
     web.install(app, settings)
     return app

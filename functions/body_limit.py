@@ -10,24 +10,26 @@ from functions.errors import known_problem, problem
 
 BODY_SECONDS = 10.0
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+WITH_HISTORY = frozenset({"/api/chat"})  # AI SDK's clients send the whole conversation with every question
 
 
 class BodyLimit:
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, max_history_bytes: int = 0) -> None:
+        self._app, self._max_bytes, self._max_history_bytes = app, max_bytes, max(max_bytes, max_history_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in WITH_BODY:
             await self._app(scope, receive, send)
             return
+        max_bytes = self._max_history_bytes if scope["path"] in WITH_HISTORY else self._max_bytes
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await self._read(receive)
+                body = await _read(receive, max_bytes)
         except TimeoutError:
             await known_problem("request_timeout", {"Connection": "close"})(scope, receive, send)
             return
         if body is None:
-            detail = f"A body may have {self._max_bytes} bytes. Send a shorter message."
+            detail = f"A body may have {max_bytes} bytes. Send a shorter message."
             await problem(413, "body_too_large", detail)(scope, receive, send)
             return
         media_type = Request(scope).headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -37,17 +39,18 @@ class BodyLimit:
             return
         await self._app(scope, _replay(body, receive), send)
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        body = b""
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return body
-            body += bytes(message.get("body", b""))
-            if len(body) > self._max_bytes:
-                return None
-            if not message.get("more_body"):
-                return body
+
+async def _read(receive: Receive, max_bytes: int) -> bytes | None:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return bytes(body)
+        body += message.get("body", b"")
+        if len(body) > max_bytes:
+            return None
+        if not message.get("more_body"):
+            return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4, uuid5
 
 from fastapi import APIRouter, Header, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from functions.adapters import runs
 from functions.adapters.ai_sdk_frames import ChatWire, Chunks
@@ -42,11 +42,19 @@ class UIMessage(BaseModel):
     parts: list[Part] = []
 
 
+def _read(messages: Any) -> Any:
+    """The last one of a user, and the last. Clients send them all: those before are in the log, and are not parsed."""
+    if not isinstance(messages, list):
+        return messages
+    asked = [message for message in messages if isinstance(message, dict) and message.get("role") == "user"]
+    return asked[-1:] + messages[-1:]
+
+
 class ChatRequest(BaseModel):
     """Only the last message is read: those before it are in the log. Other fields are a client's own."""
 
     id: Text
-    messages: list[UIMessage] = []
+    messages: Annotated[list[UIMessage], BeforeValidator(_read)] = []
     message: UIMessage | None = None
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     messageId: str | None = None

@@ -162,6 +162,23 @@ async def test_a_message_and_a_body_have_the_length_that_the_settings_say(databa
         assert (large.status_code, large.json()["code"]) == (413, "body_too_large")
 
 
+async def test_a_chat_may_send_its_history_and_nobody_else_so_much(database_url: str) -> None:
+    """DefaultChatTransport sends the whole conversation with every question. The last one is no longer for that."""
+
+    def chat(answer: str, question: str) -> dict[str, Any]:
+        said = [("assistant", answer), ("user", question)]
+        return {"id": "c", "messages": [{"role": r, "parts": [{"type": "text", "text": text}]} for r, text in said]}
+
+    async with composed(database_url, stream_window_seconds=0.1) as app, people(app, 1) as (one,):
+        for asked, status in (
+            (chat("x" * 2**20, "What helps?"), 200),
+            (chat("x" * 2**22, "What helps?"), 413),
+            (chat("x" * 2**20, "x" * 4001), 422),
+        ):
+            assert (await one.post("/api/chat", json=asked)).status_code == status
+        assert (await one.post("/chat", json=chat("x" * 2**20, "What helps?"))).status_code == 413
+
+
 async def test_a_body_that_does_not_come_is_given_up(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.05)
 
