@@ -21,7 +21,8 @@ Chunk = dict[str, Any]
 
 class ChatWire:
     """A turn's chunks from the `start`-th on, counted from 0: what lies before is made again and left out, so that the
-    n-th chunk is the same from every replica. None: all, for a client that does not count them."""
+    n-th chunk is the same from every replica. The last one, `finish`, is sent in any case. None: all, for a client that
+    does not count them."""
 
     opening = ping = COMMENT
 
@@ -43,7 +44,7 @@ class ChatWire:
         if self._chunks.pruned and self._skip > whole:
             self._skip, chunks = 0, [{"type": "error", "errorText": STARTED_AGAIN}, chunks[-1]]
         for chunk in chunks:
-            if self._skip:
+            if self._skip and chunk["type"] != "finish":  # who counted past the end is told that it is one
                 self._skip -= 1
             else:
                 out += b"data: " + orjson.dumps(chunk) + b"\n\n"

@@ -137,6 +137,15 @@ def test_an_index_into_pruned_tokens_never_gives_a_wrong_prefix() -> None:
         assert ("Iron and tea." in said) != (STARTED_AGAIN in said), start
 
 
+def test_whoever_counted_past_the_end_is_told_that_the_answer_has_ended() -> None:
+    """Without a `finish` the workflow transport asks again and again, without a pause."""
+    events = [_started(), *_tokens("Iron "), _done("Iron ")]
+    count = len(_chunks(*events))
+    for start in (count - 1, count, count + 100):
+        said = ChatWire(TOLD, start, resets=True).render(_encoded(events)).decode()
+        assert (said.count("data: {"), said.count('"finish"')) == (1, 1), start
+
+
 def test_a_source_with_an_address_is_a_link_and_one_without_a_document() -> None:
     sources = [e.Source(id=url or "none", title="T", url=url, score=1, text="t") for url in ("https://a.example", "")]
     chunks = _chunks(_started(), e.RerankingComplete(turn_id=TURN, sources=sources, duration_ms=1))
