@@ -52,7 +52,7 @@ class NotInterrupted(LogError):
 
 
 class BadCursor(LogError):
-    """The cursor lies past the end of this session's log. Load the session and tail on after its last_seq."""
+    """The cursor is no place in this session's log. Load the session and tail on after its last_seq."""
 
     code = "bad_cursor"
 
