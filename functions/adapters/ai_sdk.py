@@ -3,13 +3,14 @@
 `DefaultChatTransport` (ai 6 and 7, `useChat`) and `WorkflowChatTransport` work unchanged.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4, uuid5
 
 from fastapi import APIRouter, Header, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from functions.adapters import runs
 from functions.adapters.ai_sdk_frames import ChatWire, Chunks
@@ -20,11 +21,12 @@ from functions.contract import REQUEST_ID_MAX_CHARACTERS, Text
 from functions.replica import Replica, Serving
 from functions.tail import TailResponse
 from graph.eventlog.errors import NotTheLastTurn, TurnNotFound
-from graph.eventlog.events import Event, TurnStarted
+from graph.eventlog.events import Event, TurnStarted, storable
 
 STREAM_HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
 RESETS_SINCE = 7  # AI SDK's major version
 PAGE_EVENTS = 1000
+CHAT_ID = re.compile(r"[^/\\?#%\x00-\x1f\x7f]{1,200}")
 Json = dict[str, Any]
 Version = Annotated[int, Header(alias="x-ai-sdk-version", description="7: the client knows reset-step")]
 router = APIRouter(prefix="/api/chat", tags=["AI SDK"], responses=REFUSALS)
@@ -42,6 +44,13 @@ class UIMessage(BaseModel):
     parts: list[Part] = []
 
 
+def _addressable(chat_id: str) -> str:
+    """Clients put it between slashes, as it is, to ask for its stream."""
+    if not CHAT_ID.fullmatch(chat_id) or chat_id in (".", ".."):
+        raise ValueError("it becomes a part of an address, so leave out / \\ ? # % and control characters")
+    return chat_id
+
+
 def _read(messages: Any) -> Any:
     """The last one of a user, and the last. Clients send them all: those before are in the log, and are not parsed."""
     if not isinstance(messages, list):
@@ -53,7 +62,7 @@ def _read(messages: Any) -> Any:
 class ChatRequest(BaseModel):
     """Only the last message is read: those before it are in the log. Other fields are a client's own."""
 
-    id: Text
+    id: Annotated[str, AfterValidator(_addressable), AfterValidator(storable)]
     messages: Annotated[list[UIMessage], BeforeValidator(_read)] = []
     message: UIMessage | None = None
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"

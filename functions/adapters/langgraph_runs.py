@@ -126,6 +126,8 @@ def _question(messages: Any) -> str:
             return text_of(content, "input.messages")
         case {"type": "human", "content": content}:
             return text_of(content, "input.messages")
+        case None:
+            raise unsupported("input", "is missing; where the graph waits for an answer, send it as `command.resume`")
         case _:
             raise unsupported("input.messages", "must be one message of a person; those before it are in the thread")
 
@@ -333,8 +335,8 @@ async def cancel_run(
 async def _result(
     replica: Replica, owner: str, told: Told, watching: ExitStack, stops_with: Request | None = None
 ) -> Response:
-    """The thread's values when the run has ended. Past the window, or in a drain: 503, and the client asks Location.
-    The run stops when the client of `stops_with` goes."""
+    """The thread's values when the run has ended. Past the window, or in a drain: 503, with the Location to ask
+    next. The run stops when the client of `stops_with` goes."""
     reader = await runs.watch(replica, owner, told, watching)
     try:
         async with asyncio.timeout(replica.settings.stream_window_seconds):

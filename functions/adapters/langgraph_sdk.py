@@ -29,6 +29,7 @@ ABSENT: dict[tuple[str, str], str] = {
     ("POST", "/threads/{thread_id}/commands"): "start a run: /threads/{thread_id}/runs/stream",
     ("POST", "/threads/prune"): "delete a thread: DELETE /threads/{thread_id}",
     ("DELETE", "/threads/{thread_id}/runs/{run_id}"): "a run is part of its thread's log; delete the thread",
+    ("GET", "/runs/{run_id}/stream"): "a run is joined by its thread: /threads/{thread_id}/runs/{run_id}/stream",
     ("POST", "/runs/batch"): "start each run by itself: /threads/{thread_id}/runs",
     ("POST", "/runs/cancel"): "cancel each run by itself: /threads/{thread_id}/runs/{run_id}/cancel",
     ("POST", "/assistants"): ONE_ASSISTANT,

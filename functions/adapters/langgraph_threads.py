@@ -1,11 +1,11 @@
 """Threads are sessions, and the one assistant is the graph that is served."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from fastapi import APIRouter, HTTPException, Response
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from functions.adapters.langgraph_frames import values_of
 from functions.adapters.langgraph_state import Body, Json, asked_by
@@ -52,11 +52,17 @@ class ThreadCreate(Body):
     metadata: Json | None = None
 
 
+def _kept(metadata: Json | None) -> Json | None:
+    if set(metadata or {}) - set(METADATA):
+        raise ValueError(f"no labels of yours are kept to look for; every thread has {', '.join(METADATA)}")
+    return metadata
+
+
 class ThreadCount(Body):
     """`metadata` is compared with what every thread has: graph_id and assistant_id."""
 
     status: Status | None = None
-    metadata: Json | None = None
+    metadata: Annotated[Json | None, AfterValidator(_kept)] = None
 
     @property
     def any(self) -> bool:

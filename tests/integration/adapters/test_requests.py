@@ -134,6 +134,8 @@ async def test_what_a_client_asks_for_in_vain_is_refused_with_what_to_do_instead
         (sdk.threads.create(supersteps=[{"updates": [{"values": ASKED, "as_node": "x"}]}]), "supersteps"),
         (sdk.threads.create(ttl=5), "ttl"),
         (sdk.threads.search(values={"a": 1}), "values"),
+        (sdk.threads.search(metadata={"user": "me"}), "no labels"),
+        (sdk.threads.count(metadata={"graph_id": "agent", "user": "me"}), "no labels"),
         (sdk.threads.search(sort_by="created_at"), "sort_by"),
         (sdk.threads.search(limit=0), "limit"),
         (sdk.threads.get_history(thread_id, limit=-1), "limit"),
@@ -147,6 +149,8 @@ async def test_what_a_client_asks_for_in_vain_is_refused_with_what_to_do_instead
         (sdk.assistants.create("agent"), "there is one"),
         (sdk.assistants.get_graph("agent"), "get_graph"),
         (sdk.assistants.get_subgraphs("agent"), "get_graph"),
+        (sdk.runs.create(thread_id, "agent", input=None), "command.resume"),
+        (sdk.http.get(f"/runs/{run_id}/stream"), "by its thread"),
         (sdk.crons.search(), "by the clock"),
         (sdk.store.put_item(["a"], "k", {}), "no store"),
     ]
@@ -261,6 +265,21 @@ async def test_a_part_of_no_known_form_is_refused(person: httpx.AsyncClient, kin
     said = {"id": "m", "role": "user", "parts": [{"type": kind, "text": "What helps?"}]}
     reply = await person.post("/api/chat", json=chat(messages=[said]))
     assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("chat_id", ["a/b", "a?b", "a#b", "50%", "a\\b", "a\nb", ".", "..", "", "x" * 201])
+async def test_a_chat_whose_stream_would_have_no_address_is_not_begun(person: httpx.AsyncClient, chat_id: str) -> None:
+    reply = await person.post("/api/chat", json=chat(id=chat_id))
+    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+    assert "id: " in reply.json()["detail"]
+    assert "leave out" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize("chat_id", ["a chat of mine", "ä:1+2&3=~@;", "x" * 200, "...", "a.b"])
+async def test_a_chat_is_resumed_by_the_id_that_it_was_begun_with(person: httpx.AsyncClient, chat_id: str) -> None:
+    assert (await person.post("/api/chat", json=chat(id=chat_id))).status_code == 200
+    assert (await person.get(f"/api/chat/{chat_id}/stream")).status_code == 200
+    assert (await person.post(f"/api/chat/{chat_id}/stop")).status_code == 204
 
 
 async def test_an_id_that_is_no_text_is_taken_as_text(person: httpx.AsyncClient) -> None:
