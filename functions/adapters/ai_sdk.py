@@ -144,7 +144,7 @@ def _ids(turn_id: UUID | None, starts: Mapping[UUID, TurnStarted]) -> set[str]:
     """What a client may call the two messages of this turn: a question that was edited, or answered again, keeps the
     id that it had first."""
     ids: set[str] = set()
-    while turn_id in starts:
+    while turn_id is not None and turn_id in starts:
         ids |= _names(starts[turn_id])
         turn_id = starts[turn_id].replaces
     return ids
