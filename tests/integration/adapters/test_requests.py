@@ -176,8 +176,10 @@ async def test_what_a_client_asks_for_in_vain_is_refused_with_what_to_do_instead
     ):
         with pytest.raises(NotFoundError, match="no such"):
             await call
-    past = await person.get(f"/threads/{thread_id}/runs/{run_id}/stream", headers={"Last-Event-ID": "99999"})
-    assert (past.status_code, past.json()["code"]) == (422, "bad_cursor")
+    for cursor in ("99999", "garbage"):
+        past = await person.get(f"/threads/{thread_id}/runs/{run_id}/stream", headers={"Last-Event-ID": cursor})
+        assert (past.status_code, past.json()["code"]) == (422, "bad_cursor")
+        assert "is no place in this session's log" in past.json()["detail"]
 
 
 async def test_what_can_be_counted_and_looked_up_is(sdk: Any) -> None:
