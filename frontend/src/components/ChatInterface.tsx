@@ -64,6 +64,10 @@ export function ChatInterface(props: ChatInterfaceProps) {
   }, [chat.boundary, onChange])
 
   useEffect(() => {
+    if (chat.phase === 'missing') bequeath(sessionId)
+  }, [chat.phase, sessionId])
+
+  useEffect(() => {
     document.title = title ? `${title} – ${texts.product}` : texts.product
   }, [title])
 
@@ -174,10 +178,7 @@ export function ChatInterface(props: ChatInterfaceProps) {
             receiveFocus()
             chat.refresh()
           }}
-          onFresh={() => {
-            bequeath(sessionId)
-            onFresh()
-          }}
+          onFresh={onFresh}
         />
       </Conversation>
       <div className="bottom">

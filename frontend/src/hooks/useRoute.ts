@@ -12,22 +12,23 @@ export const pathOf = (sessionId: string): string => `/c/${sessionId}`
 
 // New chats that the server does not have yet: each keeps its id, and by it its draft, over a reload and while one looks
 // elsewhere. There is more than one only while the first message of another is on its way, or after it could not be sent.
+// The first is the one that was opened last.
 const FRESH = 'fresh'
 
 const freshIds = (): string[] => kept(FRESH).split(' ').filter(isSessionId)
 
-function freshId(isTaken: (id: string) => boolean | undefined): string {
+/** Another than the open one, if there is one. */
+function freshId(isTaken: (id: string) => boolean | undefined, open?: string): string {
   const before = freshIds()
-  const free = before.find((id) => !isTaken(id))
-  if (free) return free
-  const id = mintId()
-  keep(FRESH, [...before, id].join(' '))
+  const free = before.filter((id) => !isTaken(id))
+  const id = free.find((one) => one !== open) ?? free[0] ?? mintId()
+  keep(FRESH, [id, ...before.filter((one) => one !== id)].join(' '))
   return id
 }
 
-function routeOf(path: string, isTaken: (id: string) => boolean | undefined): Route {
+function routeOf(path: string, isTaken: (id: string) => boolean | undefined, open?: string): Route {
   const [, id] = /^\/c\/([^/]+)\/?$/.exec(path) ?? []
-  return id && isSessionId(id) ? { sessionId: id.toLowerCase(), known: true } : { sessionId: freshId(isTaken), known: false }
+  return id && isSessionId(id) ? { sessionId: id.toLowerCase(), known: true } : { sessionId: freshId(isTaken, open), known: false }
 }
 
 interface Navigation extends Route {
@@ -49,7 +50,9 @@ export function useRoute(): Navigation {
   // A message that could not be sent comes back into the field when its chat is opened again, but one leaves it first.
   const follow = useCallback(() => {
     const { current } = asked
-    setRoute((open) => routeOf(location.pathname, (id) => current.get(id) || (id === open.sessionId && current.has(id))))
+    setRoute(({ sessionId }) =>
+      routeOf(location.pathname, (id) => current.get(id) || (id === sessionId && current.has(id)), sessionId),
+    )
   }, [])
 
   useEffect(() => {
