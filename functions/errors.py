@@ -24,6 +24,7 @@ from graph.failures import FAILURES
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "2"
+NAMED_ERRORS_MAX = 20  # of one request
 WAIT = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 ASKS_AGAIN = "keeps the text so far, says this under it, and offers to ask again"
 KEEPS_TEXT = "keeps the text so far and says this under it"
@@ -135,7 +136,8 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     """Names each field and what is wrong with it; never repeats what was sent."""
     assert isinstance(error, RequestValidationError)
     found = [
-        f"{'.'.join(str(part) for part in e['loc'] if part != 'body') or 'body'}: {e['msg']}" for e in error.errors()
+        f"{'.'.join(str(part) for part in e['loc'] if part != 'body') or 'body'}: {e['msg']}"
+        for e in error.errors()[:NAMED_ERRORS_MAX]
     ]
     return problem(422, "invalid_request", "; ".join(found))
 

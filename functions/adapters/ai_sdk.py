@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4, uuid5
 
 from fastapi import APIRouter, Header, Response
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from functions.adapters import runs
 from functions.adapters.ai_sdk_frames import ChatWire, Chunks
@@ -26,6 +26,7 @@ from graph.eventlog.events import Event, TurnStarted, storable
 STREAM_HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
 RESETS_SINCE = 7  # AI SDK's major version
 PAGE_EVENTS = 1000
+PARTS_MAX = 1000  # of one message
 CHAT_ID = re.compile(r"[^/\\?#%\x00-\x1f\x7f]{1,200}")
 Json = dict[str, Any]
 Version = Annotated[int, Header(alias="x-ai-sdk-version", description="7: the client knows reset-step")]
@@ -41,7 +42,7 @@ class Part(BaseModel):
 class UIMessage(BaseModel):
     id: Text | None = None
     role: Literal["user", "assistant", "system"]
-    parts: list[Part] = []
+    parts: list[Part] = Field(default=[], max_length=PARTS_MAX)
 
 
 def _addressable(chat_id: str) -> str:
@@ -55,8 +56,9 @@ def _read(messages: Any) -> Any:
     """The last one of a user, and the last. Clients send them all: those before are in the log, and are not parsed."""
     if not isinstance(messages, list):
         return messages
-    asked = [message for message in messages if isinstance(message, dict) and message.get("role") == "user"]
-    return asked[-1:] + messages[-1:]
+    asked = (message for message in reversed(messages) if isinstance(message, dict) and message.get("role") == "user")
+    last, question = messages[-1:], next(asked, None)
+    return last if question is None or question is last[0] else [question, *last]
 
 
 class ChatRequest(BaseModel):
@@ -66,7 +68,7 @@ class ChatRequest(BaseModel):
     messages: Annotated[list[UIMessage], BeforeValidator(_read)] = []
     message: UIMessage | None = None
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
-    messageId: str | None = None
+    messageId: Text | None = None
     command: Json | None = None
 
 

@@ -229,10 +229,11 @@ returning attempt;
 
 -- name: excuse
 -- An attempt that another has taken over, by the worker that held it: it lives, so that one was not lost and costs the
--- turn nothing either. Said once an attempt, and again only where the answer to that was lost.
+-- turn nothing either. Said once an attempt, and again only where the answer to that was lost: never so often that an
+-- attempt under way would be excused before it is over.
 update turns set handed_back = handed_back + 1
  where session_id = %(session_id)s and turn_id = %(turn_id)s and attempt > %(attempt)s
-   and status in ('queued', 'running') and handed_back < attempt
+   and status in ('queued', 'running') and handed_back < attempt - (status = 'running')::integer
 returning attempt;
 
 -- name: end_by_anyone

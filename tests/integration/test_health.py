@@ -153,6 +153,7 @@ async def test_the_doctor_misses_a_table_that_was_dropped(database_url: str) -> 
     assert (found.verdict, found.says) == ("wrong", "these tables are gone: checkpoint_writes")
 
 
+@pytest.mark.direct  # a pooler's own connections keep the old default
 async def test_a_database_that_takes_no_writes_is_not_ready(database_url: str) -> None:
     _execute(
         database_url,

@@ -418,3 +418,16 @@ async def test_a_title_is_cut_between_words(log: Sessions) -> None:
     assert titles[0] == short
     assert titles[1].endswith((" oh…", " why…"))
     assert titles[2] == "x" * 79 + "…"
+
+
+async def test_however_often_a_lost_attempt_is_excused_the_one_under_way_can_still_be_handed_back(
+    log: Sessions,
+) -> None:
+    candidate = await started(log)
+    session_id, turn_id = candidate.session_id, candidate.turn_id
+    await held(log, candidate, lease_seconds=0)
+    second = await held(log, candidate._replace(attempt=1, spent=1))
+    for _ in range(3):
+        assert not await log.hand_back(session_id, turn_id, 1)
+    assert await log.hand_back(session_id, turn_id, second.attempt)
+    assert [(found.attempt, found.spent) for found in await log.candidates(10)] == [(2, 0)]

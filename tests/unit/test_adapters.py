@@ -7,7 +7,9 @@ from typing import Any, get_args
 from uuid import uuid4
 
 import pytest
+from pydantic import ValidationError
 
+from functions.adapters.ai_sdk import ChatRequest
 from functions.adapters.ai_sdk_frames import STARTED_AGAIN, ChatWire, Chunks
 from functions.adapters.langgraph_frames import Place, RunWire, StreamMode
 from functions.adapters.runs import Told
@@ -243,3 +245,9 @@ def test_the_place_after_a_frame_is_its_id() -> None:
     assert Place.of("7.2") == Place(7, 2) < Place.of("7")  # type: ignore[operator]
     assert Place.of("-1") == Place.of("") == Place.of(None) == Place(0)
     assert Place.of("7.") is Place.of("seven") is Place.of("7.2.1") is None
+
+
+def test_a_message_of_countless_parts_is_one_mistake() -> None:
+    with pytest.raises(ValidationError) as refused:
+        ChatRequest.model_validate({"id": "x", "messages": [{"role": "user", "parts": [0] * 100_000}]})
+    assert refused.value.error_count() == 1
