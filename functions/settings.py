@@ -63,9 +63,7 @@ class Settings(BaseSettings):
     cors_origins: str = ""
     hsts_seconds: int = Field(default=31_536_000, ge=0)
     max_body_bytes: int = Field(default=65_536, ge=1024)
-    max_history_bytes: int = Field(
-        default=524_288, ge=1024
-    )  # a hundred answers of 3 KB; it is parsed while others wait
+    max_history_bytes: int = Field(default=524_288, ge=1024)  # a hundred answers of 3 KB; others wait while it is read
     max_message_characters: int = Field(default=4000, ge=1, le=4000)
     max_turns_per_minute: int = Field(default=60, ge=0)
     max_turns_per_owner: int = Field(default=20, ge=0)

@@ -5,7 +5,7 @@ set -eu
 held=$(podman create --no-healthcheck "$1")
 said=$(mktemp)
 trap 'podman rm "$held" >/dev/null; rm -f "$said"' EXIT
-podman export "$held" | "$2/debsbom" generate --sbom-type cdx --root - --distro-arch amd64 --out - 2>"$said" || {
+podman export "$held" | "$2/debsbom" generate --sbom-type cdx --root - --out - 2>"$said" || {
   cat "$said" >&2
   exit 1
 }

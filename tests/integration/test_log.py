@@ -420,7 +420,7 @@ async def test_a_title_is_cut_between_words(log: Sessions) -> None:
     assert titles[2] == "x" * 79 + "…"
 
 
-async def test_however_often_a_lost_attempt_is_excused_the_one_under_way_can_still_be_handed_back(
+async def test_however_often_a_lost_attempt_is_excused_the_next_one_can_be_handed_back(
     log: Sessions,
 ) -> None:
     candidate = await started(log)
