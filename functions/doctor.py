@@ -114,7 +114,10 @@ async def _version(connection: AsyncConnection[Any]) -> Finding:
         return Finding("database", "wrong", "a standby, which takes no writes", mend)
     if await _one(connection, "select current_setting('transaction_read_only')") == "on":
         name = connection.info.dbname
-        mend = f"Run: alter database {name} reset default_transaction_read_only (or alter role, where it stands there)"
+        mend = (
+            f"Run: alter database {name} reset default_transaction_read_only (or alter role, where it stands there), "
+            "then restart Pulseline"
+        )
         return Finding("database", "wrong", "takes no writes: default_transaction_read_only is on", mend)
     major = connection.info.server_version // 10_000
     if major in POSTGRES_VERSIONS:

@@ -92,6 +92,34 @@ async def test_take_overs_fenced_appends_polls_and_notifications_are_counted(dat
         await shop.cancel(turn)
 
 
+async def test_running_turns_and_ends_by_code_are_counted(database_url: str) -> None:
+    async with (
+        workshop(
+            database_url,
+            model="scripted?tokens=5&delay_ms=20000",
+            first_token_timeout_seconds=0.5,
+            token_timeout_seconds=0.5,
+        ) as shop,
+        calling(probes.create_app(shop.replica)) as client,
+    ):
+
+        async def metrics() -> str:
+            return (await client.get("/metrics")).text
+
+        ended = re.compile(
+            r'^pulseline_turns_ended_total\{code="model_timeout",status="error"\} ([\d.]+)', re.MULTILINE
+        )
+        before = sum(map(float, ended.findall(await metrics())))
+        turn = await shop.ask()
+        await shop.until(turn, "generation_start")
+        assert "\npulseline_running_turns 1.0\n" in await metrics()
+        await shop.ended(turn)
+        async with asyncio.timeout(10):
+            while "\npulseline_running_turns 0.0\n" not in await metrics():
+                await shop.events(turn)
+        assert sum(map(float, ended.findall(await metrics()))) == before + 1
+
+
 @pytest.mark.direct  # NOTIFY is not well behind PgBouncer
 async def test_the_doctor_finds_a_healthy_system_well(database_url: str) -> None:
     found = await _found(database_url)
