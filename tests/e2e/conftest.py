@@ -79,7 +79,7 @@ def endless(fresh_database: FreshDatabase, serve: Serve) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def brisk(fresh_database: FreshDatabase, serve: Serve) -> Iterator[Server]:
     """Its answers are short, and there at once."""
-    with fresh_database() as url, serve(url, BRISK, MAX_TURNS_PER_MINUTE="0") as started:
+    with fresh_database() as url, serve(url, BRISK, MAX_TURNS_PER_MINUTE="0", MAX_TURNS_PER_OWNER="0") as started:
         yield started
 
 

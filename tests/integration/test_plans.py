@@ -145,7 +145,7 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str
         Hot("lock_turn", one, 1, 20, 10),
         Hot("claim", {**waits, **takes}, 1, 100, 100),
         Hot("hand_back", one, 1, 40, 10),
-        Hot("excuse", {**one, "attempt": 0}, 1, 40, 10),
+        Hot("excuse", {**waits, "attempt": 0}, 1, 40, 10),
         Hot("end_by_anyone", {**one, **end}, 1, 300, 500, "with 49 tokens"),
         Hot("turn_to_cancel", {**one, "turn_id": None}, 1, 20, 20),
         Hot("start_turn", asked, 0, 60, 50),
