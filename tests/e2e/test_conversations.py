@@ -197,6 +197,7 @@ async def test_older_conversations_stay_unfolded_after_an_answer(brisk: Server, 
     await expect(tab.by("session-item")).to_have_count(50)
     await tab.button("Show older").click()
     await expect(tab.by("session-item")).to_have_count(52)
+    await expect(tab.by("session-item").last.get_by_role("link")).to_be_focused()
     async with tab.page.expect_response(re.compile(r"/sessions\?before=")):
         await tab.ask("One more")
         await tab.until("complete")

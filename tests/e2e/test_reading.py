@@ -103,6 +103,12 @@ async def test_the_keyboard_stays_in_the_list_that_lies_over_a_phones_chat(brisk
     await expect(tab.button("Show conversations")).to_be_focused()
     await tab.page.keyboard.press("Tab")
     assert await tab.page.evaluate(FOCUS_PLACE) == "MAIN"
+    await tab.button("Show conversations").click()
+    await expect(tab.button("Hide conversations")).to_be_focused()
+    for spoken in ("announcer", "alarm"):
+        assert await tab.by(spoken).evaluate("voice => voice.closest('[inert]') === null")
+    await tab.page.mouse.click(PHONE["width"] - 5, PHONE["height"] / 2)
+    await expect(tab.button("Show conversations")).to_be_focused()
 
 
 async def test_option_and_n_write_a_letter_in_a_text_field_and_begin_a_chat_elsewhere(

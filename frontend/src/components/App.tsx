@@ -86,6 +86,8 @@ export function App() {
         className="veil"
         tabIndex={-1}
         aria-hidden="true"
+        // It takes no focus, and so leaves none behind.
+        onMouseDown={(event) => event.preventDefault()}
         onClick={() => setListOpen(false)}
       />
       <ChatInterface

@@ -145,74 +145,77 @@ export function ChatInterface(props: ChatInterfaceProps) {
   })
 
   return (
-    <main className="chat" inert={inert}>
-      <header className="top">
-        {header.before}
-        <h1 dir="auto">{title || (chat.phase === 'missing' ? texts.conversation.missingTitle : texts.sessions.fresh)}</h1>
-        {!busy && chat.views.length > 0 && <Export chat={chat} title={title} />}
-        {header.after}
-      </header>
-      <Conversation
-        views={chat.views}
-        lastTurnId={lastTurnId}
-        editing={editing !== null}
-        waiting={chat.asked.length > 0}
-        onCite={cite}
-        onRegenerate={answerAgain}
-        onReply={replyTo}
-        onFeedback={vote}
-        onStartEdit={startEdit}
-        onStopEdit={stopEdit}
-        onEdit={saveEdit}
-        onResend={askAgain}
-        onDiscard={takeBack}
-        onJump={receiveFocus}
-      >
-        <Opening
-          chat={chat}
-          onAsk={(question) => {
-            receiveFocus()
-            void ask(question)
-          }}
-          onRetry={() => {
-            receiveFocus()
-            chat.refresh()
-          }}
-          onFresh={onFresh}
-        />
-      </Conversation>
-      <div className="bottom">
-        {chat.phase !== 'missing' && (
-          <>
-            {notice && (
-              <p className="connection" data-testid="connection" data-state={notice}>
-                {texts.connection[notice]}
-              </p>
-            )}
-            {chat.problem && chat.phase === 'ready' && (
-              <p className="connection" data-testid="error" role="alert">
-                {chat.problem.message}
-              </p>
-            )}
-            <Composer
-              ref={composer}
-              sessionId={sessionId}
-              pending={chat.pending}
-              unsent={chat.unsent}
-              placeholder={chat.asked.length > 0 ? texts.composer.reply : texts.composer.placeholder}
-              busy={busy}
-              stopping={chat.stopping}
-              onSend={ask}
-              onStop={chat.stop}
-              onEditLast={startEdit}
-            />
-          </>
-        )}
-        <p className="scope">{texts.scope}</p>
-      </div>
-      {panel}
+    <>
+      <main className="chat" inert={inert}>
+        <header className="top">
+          {header.before}
+          <h1 dir="auto">{title || (chat.phase === 'missing' ? texts.conversation.missingTitle : texts.sessions.fresh)}</h1>
+          {!busy && chat.views.length > 0 && <Export chat={chat} title={title} />}
+          {header.after}
+        </header>
+        <Conversation
+          views={chat.views}
+          lastTurnId={lastTurnId}
+          editing={editing !== null}
+          waiting={chat.asked.length > 0}
+          onCite={cite}
+          onRegenerate={answerAgain}
+          onReply={replyTo}
+          onFeedback={vote}
+          onStartEdit={startEdit}
+          onStopEdit={stopEdit}
+          onEdit={saveEdit}
+          onResend={askAgain}
+          onDiscard={takeBack}
+          onJump={receiveFocus}
+        >
+          <Opening
+            chat={chat}
+            onAsk={(question) => {
+              receiveFocus()
+              void ask(question)
+            }}
+            onRetry={() => {
+              receiveFocus()
+              chat.refresh()
+            }}
+            onFresh={onFresh}
+          />
+        </Conversation>
+        <div className="bottom">
+          {chat.phase !== 'missing' && (
+            <>
+              {notice && (
+                <p className="connection" data-testid="connection" data-state={notice}>
+                  {texts.connection[notice]}
+                </p>
+              )}
+              {chat.problem && chat.phase === 'ready' && (
+                <p className="connection" data-testid="error" role="alert">
+                  {chat.problem.message}
+                </p>
+              )}
+              <Composer
+                ref={composer}
+                sessionId={sessionId}
+                pending={chat.pending}
+                unsent={chat.unsent}
+                placeholder={chat.asked.length > 0 ? texts.composer.reply : texts.composer.placeholder}
+                busy={busy}
+                stopping={chat.stopping}
+                onSend={ask}
+                onStop={chat.stop}
+                onEditLast={startEdit}
+              />
+            </>
+          )}
+          <p className="scope">{texts.scope}</p>
+        </div>
+        {panel}
+      </main>
+      {/* It speaks also while the list lies over the chat. */}
       <Announcer views={chat.views} ready={chat.phase === 'ready'} notice={notice} />
-    </main>
+    </>
   )
 }
 

@@ -24,6 +24,15 @@ export function SessionList({ sessions, current, searchField, onOpen, onFresh, o
     if (!deleting && orphaned.current) fresh.current?.focus()
     orphaned.current = false
   }, [deleting])
+  const list = useRef<HTMLUListElement>(null)
+  const unfolding = useRef(false)
+  useEffect(() => {
+    // The button that was pressed goes with the last page.
+    if (unfolding.current && document.activeElement === document.body) {
+      list.current?.querySelector<HTMLElement>('li:last-child a')?.focus()
+    }
+    unfolding.current = false
+  }, [sessions.items.length])
   const { items, query, loaded, failed } = sessions
   const rename = async (sessionId: string, title: string): Promise<void> => {
     const stored = await sessions.rename(sessionId, title).then(
@@ -56,7 +65,14 @@ export function SessionList({ sessions, current, searchField, onOpen, onFresh, o
       {failed && (
         <p className="hint">
           {texts.sessions.failed}{' '}
-          <button type="button" className="quiet" onClick={sessions.reload}>
+          <button
+            type="button"
+            className="quiet"
+            onClick={() => {
+              fresh.current?.focus()
+              sessions.reload()
+            }}
+          >
             {texts.problem.retry}
           </button>
         </p>
@@ -67,7 +83,7 @@ export function SessionList({ sessions, current, searchField, onOpen, onFresh, o
         </p>
       )}
       {loaded && items.length === 0 && <p className="hint">{query ? texts.sessions.noneFound : texts.sessions.none}</p>}
-      <ul>
+      <ul ref={list}>
         {items.map((item) => (
           <Item
             key={item.session_id}
@@ -80,7 +96,14 @@ export function SessionList({ sessions, current, searchField, onOpen, onFresh, o
         ))}
       </ul>
       {sessions.hasMore && (
-        <button type="button" className="quiet more" onClick={sessions.more}>
+        <button
+          type="button"
+          className="quiet more"
+          onClick={() => {
+            unfolding.current = true
+            sessions.more()
+          }}
+        >
           {texts.sessions.more}
         </button>
       )}
