@@ -73,7 +73,7 @@ class ChatRequest(BaseModel):
 
 
 def session_of(owner: str, chat_id: str) -> UUID:
-    """A chat's id is any text: of one that is no UUID a session is derived, as of a request's."""
+    """Of a chat's id that is no UUID a session is derived, as of a request's."""
     try:
         return UUID(chat_id)
     except ValueError:
