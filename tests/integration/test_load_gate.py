@@ -1,6 +1,7 @@
 """`make load` bites: it is run against real replicas with limits and with a server that it must not let pass."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from loadtests.fleet import Served
 CALM = "[generator]\nlag_ms.p99 = 60000\n[good_turn]\nfirst_token_ms = 60000\ngap_ms = 60000\n"
 SOUND = CALM + "[every]\nviolations.most = 0\nfailed.most = 0\n"
 IMPOSSIBLE = SOUND + "[steady_chat]\nfirst_token_ms.p95 = 0.01\n"
+SCENARIOS = Path(run.__file__).parent / "scenarios"  # read, not imported: Locust patches the process that imports it
+QUESTIONS = {q for file in SCENARIOS.glob("*.py") for q in re.findall(r'"([^"\n]{12,}\?)"', file.read_text())}
 
 
 def _load(folder: Path, wanted: str, *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -25,6 +28,9 @@ def _load(folder: Path, wanted: str, *arguments: str) -> tuple[int, dict[str, An
     ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert (folder / "load.json").exists(), ended.stdout
     assert "<svg" in (folder / "load.html").read_text()
+    reported = ended.stdout + "".join((folder / f"load.{kind}").read_text() for kind in ("html", "json"))
+    assert QUESTIONS
+    assert not [question for question in QUESTIONS if question in reported], "a name holds what a person wrote"
     (found,) = json.loads((folder / "load.json").read_text())["runs"]
     return ended.returncode, found
 
