@@ -177,7 +177,8 @@ export const texts = {
   problem: {
     unreachable: 'The server could not be reached. Check your connection and try again.',
     offline: 'You are offline. Try again when you are back.',
-    offlineSend: 'You are offline. What you asked will be sent when you are back.',
+    offlineSend:
+      'You are offline. This is sent when you are back, if you stay in this chat. If you leave, it waits here, unsent.',
     offlineStop: 'You are offline. The stop is sent when you are back.',
     offlineOpen: 'You are offline. The conversation opens when you are back.',
     wait: (seconds: number) =>
@@ -200,6 +201,7 @@ export const texts = {
     rename: (title: string) => `Rename “${title}”`,
     renameLabel: 'Title',
     unrenamed: (title: string) => `“${title}” could not be stored as the title. Try again.`,
+    dismiss: 'Dismiss',
     delete: (title: string) => `Delete “${title}”`,
     open: 'Show conversations',
     close: 'Hide conversations',

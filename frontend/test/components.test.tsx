@@ -3,11 +3,13 @@ import { join } from 'node:path'
 import { act, cleanup, fireEvent, render, renderHook, screen } from '@testing-library/react'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type AnswerView, type QuestionView, viewsOf } from '../src/chat/answers'
+import { lex } from '../src/chat/markdown'
 import { emptySnapshot, reduce } from '../src/chat/reduce'
 import type { SessionState } from '../src/chat/session'
 import type { Connection } from '../src/chat/tail'
 import { Announcer } from '../src/components/Announcer'
 import { Answer } from '../src/components/Answer'
+import { ChatInterface } from '../src/components/ChatInterface'
 import { Composer, type ComposerHandle } from '../src/components/Composer'
 import { Question } from '../src/components/Question'
 import { SessionList } from '../src/components/SessionList'
@@ -16,6 +18,12 @@ import { useRoute } from '../src/hooks/useRoute'
 import { useSessions } from '../src/hooks/useSessions'
 import { texts } from '../src/texts'
 import type { StreamEvent } from '../src/types/streaming'
+import { FakeEventSource, setOnline } from './eventsource'
+
+vi.mock('../src/chat/markdown', async (original) => {
+  const real = await original<Record<'lex', typeof lex>>()
+  return { ...real, lex: vi.fn(real.lex) }
+})
 
 const SESSION = '11111111-1111-4111-8111-111111111111'
 const TURN = '22222222-2222-4222-8222-222222222222'
@@ -254,6 +262,18 @@ describe('the composer', () => {
     expect(field().value).toBe('And tea?\nIron?')
   })
 
+  test('an example that could not be sent waits in the field, beside what was written, for whoever has left', async () => {
+    onSend.mockResolvedValueOnce(false)
+    render(composer())
+    write('And tea?')
+    await act(async () => ref.current?.ask('Iron?'))
+    expect(onSend).toHaveBeenCalledExactlyOnceWith('Iron?')
+    expect(field().value).toBe('And tea?')
+    cleanup()
+    render(composer())
+    expect(field().value).toBe('Iron?\nAnd tea?')
+  })
+
   test('a double click sends, and does not stop', async () => {
     const onStop = vi.fn()
     const { rerender } = render(composer({ onStop }))
@@ -312,13 +332,13 @@ describe('the last question', () => {
 describe('the list of conversations', () => {
   const json = (body: object, status = 200): Response => new Response(JSON.stringify(body), { status })
   const item = { session_id: SESSION, title: 'Iron', running: false }
-  function List() {
+  function List({ current = '' }) {
     const searchField = { current: null }
     const nothing = (): void => undefined
     return (
       <SessionList
         sessions={useSessions()}
-        current=""
+        current={current}
         searchField={searchField}
         onOpen={nothing}
         onFresh={nothing}
@@ -341,17 +361,95 @@ describe('the list of conversations', () => {
     expect(screen.queryByText(texts.sessions.failed)).toBeNull()
   })
 
-  test('says that a title could not be stored', async () => {
-    vi.stubGlobal('fetch', (_: string, { method }: RequestInit) =>
-      Promise.resolve(method === 'PATCH' ? json({}, 503) : json({ sessions: [item], next: null })),
+  describe('says that a title could not be stored', () => {
+    const stored = vi.fn(() => Promise.resolve(json({}, 503)))
+    const rename = (title: string): void => {
+      fireEvent.click(screen.getByRole('button', { name: texts.sessions.rename('Iron') }))
+      fireEvent.change(screen.getByLabelText(texts.sessions.renameLabel), { target: { value: title } })
+      fireEvent.submit(screen.getByLabelText(texts.sessions.renameLabel))
+    }
+    const said = (): string | null | undefined => screen.queryByRole('alert')?.textContent
+
+    async function unrenamed(): Promise<(current: string) => void> {
+      vi.stubGlobal('fetch', (_: string, { method }: RequestInit) =>
+        method === 'PATCH' ? stored() : Promise.resolve(json({ sessions: [item], next: null })),
+      )
+      const { rerender } = render(<List />)
+      await soon()
+      rename('Ferritin')
+      await soon()
+      expect(said()).toBe(texts.sessions.unrenamed('Ferritin'))
+      return (current) => rerender(<List current={current} />)
+    }
+
+    test('until that is dismissed', async () => {
+      await unrenamed()
+      fireEvent.click(screen.getByText(texts.sessions.dismiss))
+      expect(said()).toBeUndefined()
+      expect(document.activeElement).toBe(screen.getByTestId('new-chat'))
+    })
+
+    test('until another title is sent', async () => {
+      await unrenamed()
+      stored.mockReturnValueOnce(new Promise(() => undefined))
+      rename('Ferritin in blood')
+      expect(said()).toBeUndefined()
+    })
+
+    test('until another chat is opened', async () => {
+      const open = await unrenamed()
+      open(SESSION)
+      expect(said()).toBeUndefined()
+    })
+  })
+})
+
+describe('a chat', () => {
+  const json = (body: object): Promise<Response> => Promise.resolve(new Response(JSON.stringify(body)))
+  const seconds = (count: number): Promise<unknown> => act(() => vi.advanceTimersByTimeAsync(count * 1000))
+  const nothing = (): void => undefined
+  const saidOf = (testId: string): string | null | undefined => screen.queryByTestId(testId)?.textContent
+  afterEach(() => {
+    setOnline(true)
+    vi.unstubAllGlobals()
+  })
+
+  test('is a silent log beside a voice, and says how its connection is beside what else is wrong', async () => {
+    vi.stubGlobal('EventSource', FakeEventSource)
+    vi.stubGlobal('fetch', (path: string) =>
+      path === '/chat/stream' ? json({ turn_id: TURN, after: 0 }) : Promise.reject(new TypeError('network')),
     )
-    render(<List />)
-    await soon()
-    fireEvent.click(screen.getByRole('button', { name: texts.sessions.rename('Iron') }))
-    fireEvent.change(screen.getByLabelText(texts.sessions.renameLabel), { target: { value: 'Ferritin' } })
-    fireEvent.submit(screen.getByLabelText(texts.sessions.renameLabel))
-    await soon()
-    expect(screen.getByRole('alert').textContent).toBe(texts.sessions.unrenamed('Ferritin'))
+    render(
+      <ChatInterface
+        {...{ sessionId: SESSION, known: false, title: '', inert: false, before: null, after: null }}
+        {...{ onChange: nothing, onAsk: nothing, onUnsent: nothing, onSettled: nothing, onFresh: nothing }}
+        onEscape={() => false}
+      />,
+    )
+    fireEvent.change(screen.getByTestId('composer'), { target: { value: 'Iron?' } })
+    fireEvent.submit(screen.getByTestId('composer'))
+    await seconds(0.1)
+    FakeEventSource.last.send(1, 'turn_started', started)
+    await seconds(0.1)
+
+    // What is written there is not read aloud: the announcer speaks at boundaries.
+    expect(screen.getByRole('log', { name: texts.conversation.label }).getAttribute('aria-live')).toBe('off')
+    expect(saidOf('announcer')).toBe(texts.announce.sent)
+
+    act(() => FakeEventSource.last.breakOff())
+    fireEvent.click(screen.getByTestId('stop'))
+    await seconds(6)
+    expect(saidOf('connection')).toBe(texts.connection.lost)
+    expect(saidOf('error')).toBe(texts.problem.unreachable)
+    act(() => FakeEventSource.last.ping())
+    expect(saidOf('connection')).toBe(texts.connection.caughtUp)
+    expect(saidOf('error')).toBeUndefined()
+
+    act(() => setOnline(false))
+    fireEvent.click(screen.getByTestId('stop'))
+    await seconds(2)
+    expect(saidOf('error')).toBe(texts.problem.offlineStop)
+    expect(saidOf('connection')).toBeUndefined()
   })
 })
 
@@ -364,6 +462,16 @@ describe('an answer', () => {
     show(started, routed, { type: 'retrieval_start', ...of })
     const states = ['retrieval', 'reranking', 'generation'].map((name) => screen.getByTestId(`stage-${name}`).dataset.state)
     expect(states).toEqual(['active', 'pending', 'pending'])
+  })
+
+  test('is read anew in its last block only, while it is written', () => {
+    const found: StreamEvent = { type: 'reranking_complete', sources: [source], duration_ms: 40, ...of }
+    const words = ['Iron. [1]\n\n', 'Zinc', ' too.'].map((content): StreamEvent => ({ type: 'token', content, timestamp }))
+    const view = (count: number) => viewsAfter(started, routed, found, ...words.slice(0, count)).at(-1) as AnswerView
+    const { rerender } = render(<Answer answer={view(2)} last waiting {...actions} />)
+    vi.mocked(lex).mockClear()
+    rerender(<Answer answer={view(3)} last waiting {...actions} />)
+    expect(vi.mocked(lex).mock.calls).toEqual([['Zinc too.']])
   })
 
   test('that was stopped keeps its text and says so', () => {

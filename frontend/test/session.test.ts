@@ -153,6 +153,34 @@ test('a message that was written offline is sent once as the same request when t
   expect(new Set(ids).size).toBe(1)
 })
 
+test('a message that was written offline is sent also when the browser came back while nobody looked', async () => {
+  answers[START] = [new TypeError('network'), accepted()]
+  opened()
+  setOnline(false)
+  expect(await session.send('Iron?')).toBe(false)
+  setHidden(true)
+  setHidden(false)
+  await frames()
+  expect(sent(START).length).toBe(1)
+  Object.defineProperty(navigator, 'onLine', { configurable: true, get: () => true })
+  setHidden(true)
+  setHidden(false)
+  await frames()
+  expect(sent(START).length).toBe(2)
+})
+
+test('a message that was written offline is not sent once its chat was left, which its words do not promise', async () => {
+  answers[START] = [new TypeError('network'), accepted()]
+  opened()
+  setOnline(false)
+  expect(await session.send('Iron?')).toBe(false)
+  expect(session.state().pending?.failed?.message).toContain('if you stay in this chat')
+  session.close()
+  setOnline(true)
+  await seconds(60)
+  expect(sent(START).length).toBe(1)
+})
+
 test('a graph that has asked gets the next message as the answer, and it cannot be asked anew', async () => {
   const message = { id: 'm', role: 'assistant', content: '', interrupted: [{ id: 'q', value: 'Which city?' }] } as never
   answers[READ] = [snapshotOf({ last_seq: 2, messages: [message] })]
@@ -190,6 +218,20 @@ test('another device having asked in between, its turn comes first', async () =>
   answers[READ] = [snapshotOf({ last_seq: 14, turn: { turn_id: TURN, status: 'running', attempt: 1, stages: [], content: '', sources: [] } })]
   opened()
   await Promise.all([session.send('Iron?'), frames()])
+  expect(FakeEventSource.last.url).toContain('after=14')
+})
+
+test('another device’s turn that cannot be read at first is read when the page is looked at again', async () => {
+  const turn = { turn_id: TURN, status: 'running' as const, attempt: 1, stages: [], content: '', sources: [] }
+  answers[START] = [accepted(12)]
+  answers[READ] = [new TypeError('network'), snapshotOf({ last_seq: 14, turn })]
+  opened()
+  await Promise.all([session.send('Iron?'), frames()])
+  expect(session.state().problem?.message).toBe(texts.problem.unreachable)
+  setHidden(true)
+  setHidden(false)
+  await frames()
+  expect(session.state().problem).toBeNull()
   expect(FakeEventSource.last.url).toContain('after=14')
 })
 
@@ -238,13 +280,29 @@ test('a stop that is pressed offline says so, and is sent when the browser is ba
   setOnline(false)
   await session.stop()
   expect(session.state().problem?.message).toBe(texts.problem.offlineStop)
-  expect(session.state().stopping).toBe(true)
+  FakeEventSource.last.ping()
+  expect(session.state()).toMatchObject({ stopping: true, connection: 'live', problem: { message: texts.problem.offlineStop } })
   session.close()
   setOnline(true)
   await seconds(2)
   const stop = { turn_id: TURN, reason: 'user_initiated' }
   expect(sent(CANCEL)).toEqual([stop, stop])
   expect(session.state()).toMatchObject({ stopping: false, problem: null })
+})
+
+test('that the server could not be reached is no problem any more once the connection is back', async () => {
+  answers[START] = [accepted()]
+  answers[CANCEL] = [new TypeError('network')]
+  opened()
+  await Promise.all([session.send('Iron?'), frames()])
+  FakeEventSource.last.send(1, 'turn_started', STARTED)
+  await frames()
+  FakeEventSource.last.breakOff()
+  void session.stop()
+  await seconds(6)
+  expect(session.state()).toMatchObject({ connection: 'lost', problem: { message: texts.problem.unreachable } })
+  FakeEventSource.last.ping()
+  expect(session.state()).toMatchObject({ connection: 'live', problem: null })
 })
 
 test('why a stop failed is of no interest once the answer is over', async () => {
@@ -270,6 +328,18 @@ test('a conversation that is opened offline says so, and opens when the browser 
   setOnline(true)
   await frames()
   expect(session.state()).toMatchObject({ phase: 'ready', problem: null })
+})
+
+test('an open conversation that cannot be read offline does not say that it will open', async () => {
+  answers[START] = [accepted()]
+  answers[CANCEL] = [json({ turn_id: TURN, status: 'cancelled', seq: 3 })]
+  answers[READ] = [new TypeError('network')]
+  opened()
+  await Promise.all([session.send('Iron?'), frames()])
+  await session.stop()
+  setOnline(false)
+  await seconds(2)
+  expect(session.state().problem?.message).toBe(texts.connection.offline)
 })
 
 test('without a live connection the snapshot confirms the stop', async () => {

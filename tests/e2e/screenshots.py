@@ -161,7 +161,7 @@ async def unsent(servers: Servers, tab: Tab) -> None:
     await tab.page.goto(servers.product)
     await tab.page.context.set_offline(True)
     await tab.ask()
-    await expect(tab.by("error")).to_contain_text("will be sent")
+    await expect(tab.by("error")).to_contain_text("sent when you are back")
     await tab.ask("And how is it treated?")
     await expect(tab.by("user-message")).to_contain_text("treated")
 

@@ -155,7 +155,7 @@ async def test_nothing_that_was_asked_offline_is_lost(brisk: Server, visitor: Vi
     await tab.by("new-chat").click()
     await visitor.context.set_offline(True)
     await tab.ask("One")
-    await expect(tab.by("error")).to_contain_text("will be sent when you are back")
+    await expect(tab.by("error")).to_contain_text("sent when you are back, if you stay in this chat")
     await tab.ask("Two")
     await expect(tab.by("user-message")).to_contain_text("Two")
     await expect(tab.by("composer")).to_have_value("One")

@@ -83,7 +83,6 @@ export class ChatSession {
     const { signal } = this.#opened
     document.addEventListener('visibilitychange', () => document.hidden || this.#tryAgain(), { signal })
     window.addEventListener('online', () => this.#tryAgain(), { signal })
-    window.addEventListener('online', () => this.#offline() && void this.resend(), { signal })
     if (this.#state.phase === 'loading') void this.refresh()
   }
 
@@ -99,7 +98,8 @@ export class ChatSession {
       if (turn && this.#tail?.follow !== 'turn') this.#follow('turn', last_seq)
       else this.#watchSoon()
     } catch (reason) {
-      this.#failedToRead(asRequestFailed(reason, texts.problem.offlineOpen))
+      const open = this.#state.phase === 'ready'
+      this.#failedToRead(asRequestFailed(reason, open ? texts.connection.offline : texts.problem.offlineOpen))
     }
   }
 
@@ -169,7 +169,8 @@ export class ChatSession {
 
   #tryAgain(): void {
     const { phase, problem, stopping } = this.#state
-    if (phase === 'unreachable' || (problem?.code === OFFLINE && !stopping)) void this.refresh()
+    if (phase === 'unreachable' || (problem?.passing && !stopping)) void this.refresh()
+    if (navigator.onLine && this.#offline()) void this.resend()
   }
 
   async #read(): Promise<Snapshot> {
@@ -232,7 +233,11 @@ export class ChatSession {
     }
     // While nothing is being answered, nobody needs to know how the connection is.
     const connection = follow === 'turn' || this.#state.snapshot.turn ? reported : 'idle'
-    if (connection !== this.#state.connection) this.#set({ connection })
+    const { connection: before, problem, stopping } = this.#state
+    if (connection === before) return
+    // The server is reached again. A stop that waits for the browser says so until it is sent.
+    const disproved = connection === 'live' && problem?.status === 0 && !stopping
+    this.#set({ connection, problem: disproved ? null : problem })
   }
 
   async #readTruth(follow: Follow): Promise<Truth> {

@@ -1,6 +1,7 @@
 import { type ReactNode, useCallback, useEffect, useRef, useState } from 'react'
 import { asMarkdown } from '../chat/answers'
 import { sendFeedback } from '../chat/api'
+import { OFFLINE } from '../chat/problem'
 import { keep, kept } from '../chat/storage'
 import { useConnectionNotice } from '../hooks/useConnectionNotice'
 import { bequeath, editOf } from '../hooks/useDraft'
@@ -53,8 +54,8 @@ export function ChatInterface(props: ChatInterfaceProps) {
   if (editing !== null && editing !== lastTurnId) setEditing(null)
   const title = chat.phase === 'missing' ? '' : header.title || chat.title
   const connection = useConnectionNotice(chat.connection)
-  // What becomes of a stop says more.
-  const notice = chat.problem && chat.phase === 'ready' ? null : connection
+  // A problem that says the same says more.
+  const notice = connection === 'offline' && chat.problem?.code === OFFLINE ? null : connection
 
   const told = useRef(chat.boundary)
   useEffect(() => {
@@ -173,7 +174,7 @@ export function ChatInterface(props: ChatInterfaceProps) {
             chat={chat}
             onAsk={(question) => {
               receiveFocus()
-              void ask(question)
+              composer.current?.ask(question)
             }}
             onRetry={() => {
               receiveFocus()

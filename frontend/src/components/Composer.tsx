@@ -15,6 +15,8 @@ export interface ComposerHandle {
   focus(): void
   /** Takes the focus over from a control that goes away; a finger's without opening the keyboard. */
   receive(): void
+  /** Sends what was chosen, not written: what stands in the field stays there. */
+  ask(question: string): void
   /** Puts a message that could not be sent back into the field. */
   restore(text: string): void
 }
@@ -45,6 +47,16 @@ export function Composer({ sessionId, pending, unsent, placeholder, busy, stoppi
   const length = Array.from(message).length
   const sendable = !busy && length > 0 && length <= MESSAGE_MAX_CHARACTERS
 
+  const { forget } = draft
+  // Also when one has gone elsewhere meanwhile.
+  const send = async (text: string, rest: string): Promise<void> => {
+    draft.lift(text, rest)
+    if (await onSend(text.trim())) forget(text)
+  }
+  const submit = (): void => {
+    if (sendable) void send(draft.text, unsent)
+  }
+
   const receive = (): void => {
     const byKey = document.activeElement?.matches(':focus-visible')
     const target = byKey || hasMouse() ? field : form
@@ -53,6 +65,7 @@ export function Composer({ sessionId, pending, unsent, placeholder, busy, stoppi
   useImperativeHandle(ref, () => ({
     focus: () => field.current?.focus(),
     receive,
+    ask: (question) => void send(question, draft.text),
     restore: (text) => {
       draft.write(draft.text ? `${text}\n${draft.text}` : text)
       field.current?.focus()
@@ -66,19 +79,12 @@ export function Composer({ sessionId, pending, unsent, placeholder, busy, stoppi
     }
   }, [])
 
-  const { forget } = draft
   const wasPending = useRef(pending)
   useEffect(() => {
     if (wasPending.current && !pending) forget()
     wasPending.current = pending
   }, [pending, forget])
 
-  // Also when one has gone elsewhere meanwhile.
-  const send = async (): Promise<void> => {
-    if (!sendable) return
-    const sent = draft.lift(unsent)
-    if (await onSend(sent.trim())) forget(sent)
-  }
   // The button that was pressed goes away, and the focus must not go with it.
   const pressSend = ({ timeStamp, detail }: MouseEvent): void => {
     sentAt.current = timeStamp
@@ -97,7 +103,7 @@ export function Composer({ sessionId, pending, unsent, placeholder, busy, stoppi
       className="composer"
       onSubmit={(event) => {
         event.preventDefault()
-        void send()
+        submit()
       }}
     >
       <TextField
@@ -108,7 +114,7 @@ export function Composer({ sessionId, pending, unsent, placeholder, busy, stoppi
         text={draft.text}
         autoFocus={hasMouse()}
         onText={draft.write}
-        onEnter={() => void send()}
+        onEnter={submit}
         onKeyDown={(event) => {
           if (event.key !== 'ArrowUp' || draft.text !== '') return
           event.preventDefault()

@@ -34,13 +34,14 @@ export function SessionList({ sessions, current, searchField, onOpen, onFresh, o
     unfolding.current = false
   }, [sessions.items.length])
   const { items, query, loaded, failed } = sessions
+  // It has been read by whoever goes to another chat.
+  useEffect(() => setUnrenamed(''), [current])
   const rename = async (sessionId: string, title: string): Promise<void> => {
-    const stored = await sessions.rename(sessionId, title).then(
-      () => true,
-      () => false,
-    )
-    setUnrenamed(stored ? '' : title)
-    if (!stored) sessions.reload()
+    setUnrenamed('')
+    await sessions.rename(sessionId, title).catch(() => {
+      setUnrenamed(title)
+      sessions.reload()
+    })
   }
   return (
     <nav className="sessions" aria-label={texts.sessions.label}>
@@ -78,8 +79,18 @@ export function SessionList({ sessions, current, searchField, onOpen, onFresh, o
         </p>
       )}
       {unrenamed && (
-        <p className="hint" role="alert">
-          {texts.sessions.unrenamed(unrenamed)}
+        <p className="hint">
+          <span role="alert">{texts.sessions.unrenamed(unrenamed)}</span>{' '}
+          <button
+            type="button"
+            className="quiet"
+            onClick={() => {
+              fresh.current?.focus()
+              setUnrenamed('')
+            }}
+          >
+            {texts.sessions.dismiss}
+          </button>
         </p>
       )}
       {loaded && items.length === 0 && <p className="hint">{query ? texts.sessions.noneFound : texts.sessions.none}</p>}

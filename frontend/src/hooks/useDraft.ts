@@ -30,8 +30,8 @@ export function bequeath(sessionId: string): void {
 export interface Draft {
   text: string
   write(text: string): void
-  /** Takes the text out of the field, but keeps it for a reload until it is forgotten; `unsent` comes in its place. */
-  lift(unsent: string): string
+  /** Keeps what is sent for a reload, and for whoever leaves, until it is forgotten; in the field stands the rest. */
+  lift(sent: string, rest: string): void
   /** The server has the message, or it was taken back. */
   forget(sent?: string): void
 }
@@ -45,10 +45,9 @@ export function useDraft(sessionId: string): Draft {
     },
     [sessionId],
   )
-  const lift = (unsent: string): string => {
-    write(unsent)
-    keep(lifted(sessionId), text)
-    return text
+  const lift = (sent: string, rest: string): void => {
+    write(rest)
+    keep(lifted(sessionId), sent)
   }
   const forget = useCallback(
     (sent?: string) => {
