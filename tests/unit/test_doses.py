@@ -3,9 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graph.doses import NOT_SAID, Amount, DoseFilter, amounts
-from graph.retrieval import formats
-from graph.retrieval.documents import Document
 from graph.retrieval.ingest import STARTER
+from tests.evaluation.doses import passages, quotations
 
 SOURCES = [
     "Adults may take 500 mg to 1 g every 4 to 6 hours, at most four doses a day.",
@@ -125,16 +124,10 @@ def test_a_dose_that_the_source_gives_in_other_words_is_said(source: str, said: 
 
 
 def test_whatever_the_starter_articles_say_can_be_quoted() -> None:
-    tried = 0
-    for file in sorted(STARTER.glob("*.md")):
-        for document in formats.read(file, file.stem):
-            assert isinstance(document, Document)
-            for passage in document.passages:
-                doses = DoseFilter([passage.text])
-                for sentence in passage.sentences:
-                    tried += any(amount.is_dose for amount in amounts(sentence))
-                    assert doses.feed(f"{sentence} [1]\n\n") + doses.rest() == f"{sentence} [1]\n\n"
-    assert tried > 10
+    """`python -m tests.evaluation.doses` tries it on any corpus."""
+    quoted = [one for file in STARTER.glob("*.md") for passage in passages(file) for one in quotations(passage)]
+    assert sum(one.has_dose for one in quoted) > 10
+    assert not [one for one in quoted if one.said != one.shown]
 
 
 def test_amounts_are_compared_in_one_unit() -> None:
