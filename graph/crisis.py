@@ -15,7 +15,7 @@ SHORT_WORDS = 12
 
 def goes_on(before: str, message: str, flag: Flag | None) -> str | None:
     """The text for `message` after the answer `before`, when that was an alarm's and this belongs to it; else None."""
-    alarm = _alarm(before)
+    alarm = alarm_of(before)
     if alarm is None or not message.strip():
         return None
     about = "self_harm" if alarm.startswith("self_harm") else alarm.removesuffix("_talking")
@@ -42,7 +42,8 @@ def _informs(message: str) -> bool:
     return bool(asks) and not hear(message, "comfort")
 
 
-def _alarm(text: str) -> str | None:
+def alarm_of(text: str) -> str | None:
+    """Whose text this is, when it is an alarm's or one that follows on an alarm."""
     return _openings().get(text[:OPENING_CHARACTERS])
 
 

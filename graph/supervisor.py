@@ -11,6 +11,7 @@ from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, Syste
 from langgraph.constants import TAG_NOSTREAM
 from pydantic import BaseModel, Field
 
+from graph.crisis import alarm_of
 from graph.parts import Parts
 from graph.red_flags import categories, tells_of_a_sign
 from graph.state import State, recent
@@ -89,6 +90,21 @@ SUBJECT = re.compile(
     r"\b(?:symptoms?|signs?|causes?|treatments?|side effects?|risks?|dangers?) (?:of|for) ([^.?!,]+?)[\s.?!]*$",
     re.IGNORECASE,
 )
+# What one gets without being ill, or gets done: "how do people get vitamin D" asks for no cause.
+WANTED = (
+    r"rid|over|better|well|help\w*|more|less|enough|to|out|off|up|down|away|back|on|in|into|through|by|for|from|with|at"
+    r"|without|under|some|any|your|my|our|their|his|her|here|there|tested|checked|done|diagnos\w*|treat\w*|prescri\w*"
+    r"|appointments?|results?|pregnant|fit\w*|health\w*|strong\w*|slim\w*|vitamins?|iron|protein|fib(?:re|er)|calcium"
+    r"|energy|sleep|exercise|sun\w*|oxygen|antibiotics?|medic\w+|pills?|tablets?|inhalers?|surgery|screen\w*|vaccin\w*"
+    r"|shots?|jabs?|scans?|tests?|\w+scop\w+|\w+grams?|\w*therapy|doctors?|ambulances?|information"
+)
+GETS = re.compile(
+    r"\W*(?:(?:so|and|but|ok|okay)\W+)?how (?:(?:do|does|did|can|could) (?:one|you|we|people|some(?:one|body)"
+    r"|any(?:one|body)|a person|men|women|adults|children|kids|babies)|did (?:i|he|she|they|my \w+)) (?:\w+ly )?get "
+    rf"(?!.*\b(?:{WANTED})\b)(?:an? |the (?=flu|runs|shingles|mumps|measles|hiccups))?"
+    r"(?P<what>[a-z][\w'’-]*(?: [\w'’-]+){0,3}?)[\s?.!]*$",
+    re.IGNORECASE,
+)
 OWN_SUBJECT = re.compile(r"\b(?:symptoms|causes|treatment|signs) of \w+")
 
 
@@ -151,15 +167,15 @@ class Supervisor:
 
 
 def by_rules(messages: Sequence[AnyMessage]) -> Routing:
-    asked = [message.text for message in messages if isinstance(message, HumanMessage)]
-    message = asked[-1]
+    said = [message.text for message in messages if isinstance(message, HumanMessage)]
+    message = said[-1]
     distressed, information = feels(message), asks(message)
-    if _stays_with_support(message, messages):
+    if _answers_support(said):
         return Routing("emotional_support", message, warm=False, plain=True)
     agent: Literal["rag_agent", "emotional_support"] = (
         "emotional_support" if distressed and not information else "rag_agent"
     )
-    leaning = len(asked) > 1 and leans(message)
+    leaning = len(said) > 1 and leans(message)
     rambling = len(message.split()) >= RAMBLES_FROM_WORDS
     question = condense(messages)
     return Routing(
@@ -173,24 +189,56 @@ def by_rules(messages: Sequence[AnyMessage]) -> Routing:
     )
 
 
-def _stays_with_support(message: str, messages: Sequence[AnyMessage]) -> bool:
-    """A short answer ("I don't know") to the open question of emotional_support belongs to it."""
-    if len(message.split()) > ANSWERS_MAX_WORDS or feels(message) or asks(message) or FAREWELL.search(_plain(message)):
-        return False
-    last = max((n for n, said in enumerate(messages) if isinstance(said, HumanMessage)), default=0)
-    earlier = messages[:last]
-    return any(isinstance(said, HumanMessage) for said in earlier) and by_rules(earlier).agent == "emotional_support"
+def _answers_support(said: Sequence[str]) -> bool:
+    """Whether the last is a short answer ("I don't know") to the open question of emotional_support, which goes on as
+    long as there are such answers."""
+    for before, message in zip(said[-2::-1], said[:0:-1], strict=True):
+        long = len(message.split()) > ANSWERS_MAX_WORDS
+        if long or feels(message) or asks(message) or FAREWELL.search(_plain(message)):
+            return False
+        if feels(before) and not asks(before):
+            return True
+    return False
 
 
 def condense(messages: Sequence[AnyMessage]) -> str:
     """The last question; one that leans on the question before it ("and for children?") is joined with that."""
-    said = [message.text for message in messages if isinstance(message, HumanMessage)]
-    question = said[-1]
-    asked = [text for text in said[:-1] if not SMALL_TALK.fullmatch(text)] + [question]
-    earlier = next((text for text in reversed(asked[1:-1]) if not leans(text)), asked[0] if asked[:-1] else None)
-    if earlier and leans(question):
-        return f"{_subject(earlier)} {question}"
-    return core(question)
+    *earlier, (_, last) = _said(messages)
+    subject = _leant_on(earlier) if leans(last) else None
+    return f"{_subject(subject)} {last}" if subject else core(last)
+
+
+def _said(messages: Sequence[AnyMessage]) -> list[tuple[str, str]]:
+    """What the user said, each with the answer before it."""
+    said: list[tuple[str, str]] = []
+    answer = ""
+    for message in messages:
+        if isinstance(message, HumanMessage):
+            said.append((answer, message.text))
+        else:
+            answer = message.text
+    return said
+
+
+def _leant_on(earlier: Sequence[tuple[str, str]]) -> str | None:
+    """The newest that names a subject by itself: no thanks, no answer to emotional_support, and nothing of how the help
+    came after an alarm."""
+    texts = [text for _, text in earlier]
+    oldest = None
+    for number, (answer, text) in reversed(list(enumerate(earlier, start=1))):
+        of_alarm = alarm_of(answer) is not None and not asks(text)
+        if of_alarm or SMALL_TALK.fullmatch(text) or _answers_support(texts[:number]):
+            continue
+        if not leans(text):
+            return text
+        oldest = text
+    return oldest
+
+
+def of_causes(question: str) -> str:
+    """ "How does one get gout?" asks for what causes it, but its words are nearer to how one gets rid of it."""
+    found = GETS.match(question)
+    return f"What causes {found['what']}?" if found else question
 
 
 def core(message: str) -> str:

@@ -2,9 +2,9 @@ import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
 from graph.emotional_support import REPLIES, fits, reviewed
-from graph.red_flags import regions
+from graph.red_flags import emergency_text, regions
 from graph.state import turn_input
-from graph.supervisor import by_rules, condense
+from graph.supervisor import by_rules, condense, of_causes
 
 INFORMATION = [
     "What are the symptoms of iron deficiency?",
@@ -87,6 +87,69 @@ def said(*texts: str) -> list[AnyMessage]:
 )
 def test_a_question_that_leans_on_an_earlier_one_is_joined_with_it(texts: list[str], question: str) -> None:
     assert condense(said(*texts)) == question
+
+
+def told(*exchanges: tuple[str, str]) -> list[AnyMessage]:
+    return [m for message, answer in exchanges for m in (HumanMessage(message), AIMessage(answer))]
+
+
+@pytest.mark.parametrize("region", regions())
+@pytest.mark.parametrize(
+    "thanks",
+    [
+        "thank you, the ambulance is here now",
+        "ok I called them",
+        "they are on the way",
+        "He is in the hospital and my sister stays with him tonight, so I can sit down at last, thank you",
+    ],
+)
+def test_a_follow_up_leans_on_the_alarm_and_not_on_what_was_said_of_the_help_that_came(
+    thanks: str, region: str
+) -> None:
+    """Whether the gate answered that, or it was too long for the gate and was declined."""
+    alarm = told(("my dad has crushing chest pain", emergency_text("heart", region)))
+    followed = told(
+        (thanks, emergency_text("alarm_followed", region)), ("ok", emergency_text("alarm_followed", region))
+    )
+    declined = told((thanks, "I found nothing in the articles here."))
+    for earlier in (alarm + followed, alarm + declined):
+        assert condense([*earlier, HumanMessage("what causes it?")]) == "my dad has crushing chest pain what causes it?"
+    asking = told(("What helps with gout?", "an answer"))
+    assert condense([*alarm, *asking, HumanMessage("what causes it?")]) == "What helps with gout? what causes it?"
+
+
+def test_a_follow_up_leans_on_the_trouble_and_not_on_an_answer_to_support() -> None:
+    assert condense(said("I feel so anxious", "my exams, mostly", "what causes it?")) == (
+        "I feel so anxious what causes it?"
+    )
+
+
+def test_a_conversation_of_any_length_is_routed() -> None:
+    assert by_rules(said("I feel so lonely", *["hm, maybe"] * 2000)).agent == "emotional_support"
+
+
+@pytest.mark.parametrize(
+    ("question", "meant"),
+    [
+        ("How does one get gout?", "What causes gout?"),
+        ("how do you get kidney stones", "What causes kidney stones?"),
+        ("so how do people usually get the flu??", "What causes flu?"),
+        ("How did my husband get a migraine?", "What causes migraine?"),
+        ("How do kids get eczema?", "What causes eczema?"),
+        ("How do you get rid of gout?", None),
+        ("how do people get over a cold", None),
+        ("How does one get better?", None),
+        ("How do you get gout under control?", None),
+        ("How do you get enough sleep?", None),
+        ("How do people get vitamin D?", None),
+        ("how do adults get a flu shot", None),
+        ("How do you get a colonoscopy?", None),
+        ("How do I get an appointment?", None),
+        ("How do you get gout and how is it treated?", None),
+    ],
+)
+def test_how_one_gets_an_illness_is_asked_as_what_causes_it(question: str, meant: str | None) -> None:
+    assert of_causes(question) == (meant or question)
 
 
 @pytest.mark.parametrize("message", DISTRESS)
