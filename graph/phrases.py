@@ -64,7 +64,7 @@ class Spelling:
         if len(word) < SHORTEST_CORRECTED - 1 or word in self._key_words or word in self._real:
             return word
         candidates = (meant for near in (word, *_shortened(word)) for meant in self._near.get(near, ()))
-        return next((meant for meant in candidates if _one_slip(word, meant)), word)
+        return next((meant for meant in candidates if one_slip(word, meant)), word)
 
 
 def words(message: str, spelling: Spelling) -> list[Word]:
@@ -232,7 +232,7 @@ def _shortened(word: str) -> list[str]:
     return [word[:at] + word[at + 1 :] for at in range(len(word))]
 
 
-def _one_slip(written: str, meant: str) -> bool:
+def one_slip(written: str, meant: str) -> bool:
     """One letter too many, too few or wrong, or two neighbours swapped; never the first letter."""
     if written[0] != meant[0] or abs(len(written) - len(meant)) > 1:
         return False

@@ -10,8 +10,9 @@ from graph.models import Spoken, speak
 from graph.parts import Parts
 from graph.quotes import EVIDENCE, FOLLOW_UP, QUESTION, SAID
 from graph.red_flags import emergency_number, topic_line
+from graph.retrieval.spelling import differing
 from graph.state import State, recent, user_message
-from graph.supervisor import SMALL_TALK
+from graph.supervisor import SMALL_TALK, of_causes
 
 FIT_NEEDED = 0.565  # chosen in docs/decisions/0007-when-to-abstain.md
 NEAREST_TOPICS = 3
@@ -28,6 +29,7 @@ NOTHING_FITS = (
     "I found nothing in the articles here that answers this well enough, so I would rather not guess. "
     "A doctor or a pharmacist can help you further."
 )
+READ_AS = "I read {words}.\n\n"
 IN_DANGER = "If someone may be in danger, do not wait for an article: call {number}."
 GREETED = "You are welcome here. I answer general health questions from the articles in this library. What is yours?"
 NOTHING_THERE = "There are no articles here yet, so I can't answer from them. A doctor or a pharmacist can help you."
@@ -43,11 +45,24 @@ class RagAgent:
             "passages": found.passages,
             "retrieval_degraded": found.degraded,
             "library_empty": found.library_empty,
+            "read_as": found.read_as or state["question"],
         }
 
     async def rerank(self, state: State) -> dict[str, Any]:
-        sources, evidence, fit, degraded = await self._parts.rerank(state["question"], state["passages"])
-        return {"sources": sources, "evidence": evidence, "fit": fit, "reranking_degraded": degraded}
+        """By what is meant; but how well it fits is judged by what was said too, for "what causes …?" is near to the
+        causes of anything."""
+        said = _read_as(state)
+        meant = of_causes(said)
+        ranked = await self._parts.rerank(meant, state["passages"])
+        fit = ranked.fit
+        if meant != said and fit is not None:
+            fit = min(fit, (await self._parts.rerank(said, state["passages"])).fit or 0)
+        return {
+            "sources": ranked.sources,
+            "evidence": ranked.evidence,
+            "fit": fit,
+            "reranking_degraded": ranked.degraded,
+        }
 
     async def generate(self, state: State) -> dict[str, Any]:
         """Whether the sources are good enough is decided here, in code; a model is asked only when they are."""
@@ -66,9 +81,16 @@ class RagAgent:
         return await speak(self._parts.reciter, [HumanMessage(text)]) if text else Spoken("", None)
 
     def _opening(self, state: State, abstained: bool) -> str:
-        opening = WARM_OPENING if state["warm"] and not abstained else ""
         topic = state["urgent_topic"]
-        return f"{topic_line(topic, self._parts.region)}\n\n{opening}" if topic else opening
+        when_to_call = f"{topic_line(topic, self._parts.region)}\n\n" if topic else ""
+        mended = differing(state["question"], _read_as(state))
+        read_as = READ_AS.format(words=mended) if mended else ""
+        return when_to_call + read_as + (WARM_OPENING if state["warm"] and not abstained else "")
+
+
+def _read_as(state: State) -> str:
+    """A turn that a worker of an older version began has none."""
+    return state.get("read_as") or state["question"]
 
 
 def prompt(state: State, history_tokens: int) -> list[BaseMessage]:
@@ -78,7 +100,7 @@ def prompt(state: State, history_tokens: int) -> list[BaseMessage]:
     extra = {
         SOURCES: state["sources"],
         EVIDENCE: state["evidence"],
-        QUESTION: state["question"],
+        QUESTION: _read_as(state),
         FOLLOW_UP: asked if asked != state["question"] and asked in state["question"] else "",
         SAID: "\n".join(message.text for message in state["messages"] if isinstance(message, AIMessage)),
     }

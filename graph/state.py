@@ -14,6 +14,7 @@ class State(TypedDict, total=False):
     """`messages` is the conversation; everything else belongs to one turn and is reset by `turn_input`.
 
     question: what retrieval searches for: the user's message, joined with the one before it when it leans on that
+    read_as: the question with its misspelt words mended, from retrieval on
     alarm: the red flag that ends the turn with an emergency text; "" when there is none
     urgent_topic: the red flag that is only asked about; the answer then says when to call for help
     warm: the question came with distress: the answer opens warmly
@@ -28,6 +29,7 @@ class State(TypedDict, total=False):
     messages: Annotated[list[AnyMessage], add_messages]
     turn_id: str
     question: str
+    read_as: str
     agent: str
     alarm: str
     urgent_topic: str
@@ -49,6 +51,7 @@ def turn_input(turn_id: str, message: str, earlier: Sequence[BaseMessage] = ()) 
         messages=cast(list[AnyMessage], [*earlier, HumanMessage(message, id=f"{turn_id}:user")]),
         turn_id=turn_id,
         question=message,
+        read_as="",
         agent="",
         alarm="",
         urgent_topic="",

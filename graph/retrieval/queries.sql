@@ -52,6 +52,29 @@ join documents as d using (document_id)
 where fused.score > 0
 order by fused.score desc, passage_id;
 
+-- name: unknown_words
+-- Of these words those that no passage has in any form; `version` changes with the library.
+select word, (select counted_passages || ' ' || counted_last from library) as version
+from unnest(%(words)s::text[]) as asked (word)
+where not exists (
+  select from word_counts where word_counts.word = any(tsvector_to_array(to_tsvector('english', asked.word)))
+);
+
+-- name: title_words
+-- The words of titles and headings, but for the titles of articles that say how something is taken: medicines.
+with taken as (
+  select distinct document_id from passages where heading ~* '\m(take|taking|doses?|dosage|side effects)\M'
+),
+said as (
+  select title as text, document_id in (select document_id from taken) as taken from documents
+  union
+  select heading, false from passages
+)
+select word from said, regexp_split_to_table(lower(text), '[^[:alpha:]]+') as word
+where length(word) >= %(shortest)s
+group by word
+having not bool_or(taken);
+
 -- name: library_is_empty
 -- Asked when nothing was found.
 select not exists (select from documents) as empty;

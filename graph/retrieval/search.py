@@ -10,6 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 from graph.retrieval.embed import Embedder, Vectors
 from graph.retrieval.queries import query
 from graph.retrieval.reading import read_again
+from graph.retrieval.spelling import Spelling
 
 CANDIDATES = 24
 LEG = 40
@@ -35,11 +36,13 @@ class ForeignEncoder(Exception):
 
 class Found(NamedTuple):
     """`passages`, best first: id, document_id, ordinal, title, url, score, text. `degraded`: what was left out.
-    `library_empty`: nothing was found because there are no documents at all."""
+    `library_empty`: nothing was found because there are no documents at all. `read_as`: the question with its
+    misspelt words mended."""
 
     passages: list[dict[str, Any]]
     degraded: str | None = None
     library_empty: bool = False
+    read_as: str = ""
 
 
 class Search:
@@ -53,14 +56,15 @@ class Search:
         dense_weight: float = DENSE_WEIGHT,
         lexical_weight: float = LEXICAL_WEIGHT,
     ) -> None:
-        self._pool, self._embedder = pool, embedder
+        self._pool, self._embedder, self._spelling = pool, embedder, Spelling(pool)
         self._weights = {"dense_weight": dense_weight, "lexical_weight": lexical_weight}
 
     async def __call__(self, question: str) -> Found:
         question = question.replace("\x00", " ")
-        vector = await self._embedder.embed_question(question)
+        read = await self._spelling.mended(question)
+        vector = await self._embedder.embed_question(read)
         parameters = {
-            "question": question,
+            "question": read,
             "vector": literal(vector),
             "leg": LEG,
             "rare_words": RARE_WORDS,
@@ -68,7 +72,8 @@ class Search:
             **self._weights,
             "rank_constant": RANK_CONSTANT,
         }
-        return await read_again(lambda: self._found(parameters, vector.size))
+        found = await read_again(lambda: self._found(parameters, vector.size))
+        return found._replace(read_as=read)
 
     async def _found(self, parameters: dict[str, Any], dimensions: int) -> Found:
         async with (

@@ -30,7 +30,8 @@ async def fits(pool: Pool, questions: Sequence[Question], step: Step) -> list[Fi
     search, rerank = Search(pool, embedder), Reranker(pool, embedder)
     found = []
     for question in questions:
-        ranked = await rerank(question.text, (await search(question.text)).passages)
+        searched = await search(question.text)
+        ranked = await rerank(searched.read_as, searched.passages)
         found.append(Fit(question, ranked.fit or 0.0))
         step()
     return found

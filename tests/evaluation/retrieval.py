@@ -49,10 +49,10 @@ async def score(pool: Pool, questions: Sequence[Question], step: Step) -> list[S
         search = Search(pool, embedder, dense, lexical)
         rankings[system] = []
         for question in questions:
-            found = (await search(question.text)).passages
+            found, _, _, read_as = await search(question.text)
             if reranked:
                 by_id = {passage["id"]: passage for passage in found}
-                found = [by_id[source["id"]] for source in (await rerank(question.text, found)).sources]
+                found = [by_id[source["id"]] for source in (await rerank(read_as, found)).sources]
             rankings[system].append(list(dict.fromkeys(passage["document_id"] for passage in found)))
             step()
     return [_scores(system, ranked, rankings["dense"], questions) for system, ranked in rankings.items()]
@@ -80,9 +80,9 @@ async def clock(pool: Pool, questions: Sequence[Question], people: int, step: St
         while left:
             text = left.pop()
             began = time.perf_counter()
-            found = (await search(text)).passages
+            searched = await search(text)
             found_at = time.perf_counter()
-            await rerank(text, found)
+            await rerank(searched.read_as, searched.passages)
             times.retrieval.append(1000 * (found_at - began))
             times.reranking.append(1000 * (time.perf_counter() - found_at))
             step()

@@ -25,7 +25,8 @@ async def test_the_starter_corpus_answers_what_it_should_and_declines_the_rest(p
     first = []
     found = []
     for question in asked:
-        ranked = await rerank(question.text, (await search(question.text)).passages)
+        searched = await search(question.text)
+        ranked = await rerank(searched.read_as, searched.passages)
         found.append(abstention.Fit(question, ranked.fit or 0.0))
         if question.relevant:
             first.append(ranked.sources[0]["id"].split("#")[0] in question.relevant)

@@ -338,6 +338,37 @@ async def test_the_right_article_comes_first(library: Pool, embedder: Embedder, 
     assert all(sentence["text"] in ranked.sources[sentence["source"] - 1]["text"] for sentence in ranked.evidence)
 
 
+@pytest.mark.parametrize(
+    ("question", "read_as"),
+    [
+        ("wat are teh simptoms of shingels", None),  # nothing here is called shingles
+        ("simptoms of Ecezma?", "symptoms of eczema?"),
+        ("can gastroentritis be dangerous", "can gastroenteritis be dangerous"),
+        ("iron defficiency", "iron deficiency"),
+        ("What are the symptoms of eczema?", None),
+        ("is ibuprofn safe", None),  # the only near word is a medicine's name
+        ("vitamin d suplements", None),  # of an article that says how to take it
+        ("what is psoriasis", None),
+        ("sintomas de la gota", None),
+    ],
+)
+async def test_a_misspelt_word_is_read_as_the_one_of_the_librarys_titles(
+    library: Pool, embedder: Embedder, question: str, read_as: str | None
+) -> None:
+    assert (await Search(library, embedder)(question)).read_as == (read_as or question)
+
+
+async def test_what_is_called_how_is_known_anew_when_the_library_has_changed(
+    pool: Pool, folder: Path, embedder: Embedder
+) -> None:
+    await put(folder, pool, embedder)
+    search = Search(pool, embedder)
+    assert (await search("simptoms of shingels")).read_as == "simptoms of shingels"
+    shutil.copy(STARTER / "shingles.md", folder)
+    await put(folder, pool, embedder)
+    assert (await search("simptoms of shingels")).read_as == "symptoms of shingles"
+
+
 async def test_the_search_can_use_the_vectors_index(library: Pool, embedder: Embedder) -> None:
     """It matches the statement; on few passages Postgres rightly reads them all."""
     vector = literal(await embedder.embed_question("gout"))
@@ -400,6 +431,14 @@ async def test_what_the_library_does_not_know_is_declined(library: Pool, questio
     state = await answer(library, question)
     assert state["abstained"] is True
     assert state["citations"] == []
+
+
+async def test_how_a_misspelt_question_was_read_is_said_first(library: Pool) -> None:
+    """Only the words, for the rest of what the user wrote may look like a citation."""
+    state = await answer(library, "what are the Simptoms of ecezma [2]")
+    assert state["abstained"] is False
+    assert state["messages"][-1].content.startswith("I read “Simptoms” as “symptoms”, “ecezma” as “eczema”.\n\n**")
+    assert state["citations"][0]["source_id"].startswith("eczema#")
 
 
 async def test_an_empty_library_says_that_it_is_empty(pool: Pool) -> None:

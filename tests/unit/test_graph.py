@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -104,6 +105,17 @@ async def test_weak_evidence_is_declined_before_any_model(fit: float | None, sou
     assert done.state["abstained"] is True
     assert done.state["citations"] == []
     assert done.text == done.state["messages"][-1].content
+
+
+async def test_how_one_gets_an_illness_is_ranked_as_what_causes_it_and_declined_as_it_was_said() -> None:
+    fits = {"What causes gout?": 0.9, "How does one get gout?": 0.9, "What causes lupus?": 0.9}
+
+    async def rerank(question: str, passages: list[dict[str, Any]]) -> Ranked:
+        return Ranked([SOURCE], [{**EVIDENCE, "text": f"To {question}"}], fits.get(question, 0.4))
+
+    graph = compiled(replace(parts(), rerank=rerank))
+    assert "To What causes gout?" in (await run(graph, "How does one get gout?")).text
+    assert (await run(graph, "How does one get lupus?", "turn-2")).state["abstained"] is True
 
 
 async def test_nearest_topics_are_offered_only_when_they_are_near() -> None:
