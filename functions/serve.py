@@ -48,8 +48,11 @@ class _Server(uvicorn.Server):
             self._greet(f"http://{host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """A connection that is kept would bring its client back here, to be sent away again until the drain is over."""
         for server in self.servers:
             server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
         await self._drain()
         await super().shutdown(sockets)
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.client import Person, check_whole_turn
@@ -67,7 +68,7 @@ async def test_a_worker_that_is_told_to_stop_hands_its_turn_back(
     database_url: str, tmp_path: Path, person: Person
 ) -> None:
     with (
-        serving(database_url, tmp_path, SLOW, DRAIN_SECONDS="0.2") as one,
+        serving(database_url, tmp_path, SLOW, DRAIN_SECONDS="0.6") as one,
         serving(database_url, tmp_path, FAST) as two,
     ):
         started = await person.start(one.url)
@@ -78,6 +79,8 @@ async def test_a_worker_that_is_told_to_stop_hands_its_turn_back(
             await here.until("token", count=3)
             status = asyncio.create_task(asyncio.to_thread(one.stop))
             await here.rest()
+            with pytest.raises(httpx.TransportError):  # nobody comes back here on a connection that was kept
+                await person.client.get(f"{one.url}/healthz")
             frames = await watching.rest()
             assert await status == 0, one.output
         check_whole_turn(frames)
