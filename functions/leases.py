@@ -28,16 +28,18 @@ Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 
 @dataclass(eq=False)
 class Lease:
-    """`stop_timer` gives the turn up unless its lease is renewed before; `task` runs it."""
+    """`seconds` is how long the database lets the turn be this process's; `stop_timer` gives it up unless its lease is
+    renewed before; `task` runs it."""
 
     turn: HeldTurn
     task: "asyncio.Task[None]"
+    seconds: float
     stop_timer: asyncio.TimerHandle
 
 
 class Leases:
-    """At most one a session. `seconds` is how long each lasts. Renewals have a connection of their own: in the pool
-    they would stand in line behind requests, and a crowd of those would cost turns their leases."""
+    """At most one a session. `seconds` is how long each lasts at least. Renewals have a connection of their own: in the
+    pool they would stand in line behind requests, and a crowd of those would cost turns their leases."""
 
     def __init__(self, log: Log, connect: Connect, seconds: float) -> None:
         self._log, self._connect, self.seconds = log, connect, seconds
@@ -65,11 +67,11 @@ class Leases:
             return True
         return any(_same(lease, candidate) for lease in self._given_up)
 
-    def take(self, turn: HeldTurn, task: "asyncio.Task[None]", asked: float) -> None:
-        """Of a turn just claimed; `asked` is the loop's time before the claim."""
+    def take(self, turn: HeldTurn, task: "asyncio.Task[None]", asked: float, seconds: float) -> None:
+        """Of a turn just claimed for so long; `asked` is the loop's time before the claim."""
         if earlier := self._held.get(turn.session_id):
             self._give_up(earlier)  # this process lost the lease without having noticed
-        self._held[turn.session_id] = Lease(turn, task, self._timer(turn, self._ends(asked)))
+        self._held[turn.session_id] = Lease(turn, task, seconds, self._timer(turn, self._ends(asked)))
 
     def drop(self, turn: HeldTurn) -> None:
         """Its task is over."""
@@ -118,9 +120,13 @@ class Leases:
 
     async def hand_back_given_up(self) -> None:
         """The turns that were stopped because their leases could not be renewed, and those that were taken away: by a
-        cancel, or by somebody who could not know that this process lives. Raises what the log raises."""
+        cancel, or by somebody who could not know that this process lives. Raises DatabaseUnavailable; what is refused
+        for good is left to its lease, for nothing else is done before this."""
         for lease in [lease for lease in self._given_up if lease.task.done()]:
-            await self._hand_back(lease.turn)
+            try:
+                await self._hand_back(lease.turn)
+            except psycopg.Error:
+                logger.exception("a turn cannot be handed back", extra={"turn_id": str(lease.turn.turn_id)})
             self._given_up.remove(lease)
 
     def _give_up(self, lease: Lease) -> None:
@@ -181,9 +187,9 @@ class Leases:
             return True
         asked = asyncio.get_running_loop().time()
         try:
-            keys = [(lease.turn.session_id, lease.turn.turn_id, lease.turn.attempt) for lease in held]
+            keys = [(lease.turn.session_id, lease.turn.turn_id, lease.turn.attempt, lease.seconds) for lease in held]
             async with self._connected() as connection:
-                kept = await renew(connection, keys, self.seconds)
+                kept = await renew(connection, keys)
         except (LogError, psycopg.Error) as error:
             self._outage.failed(error)
             return False

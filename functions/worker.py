@@ -31,6 +31,7 @@ from graph.served import Medical, Served
 
 logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
+LAST_LEASES = 2  # of the last attempt: who is frozen or cut off comes back to it, for nobody may take it over
 MAX_CLAIMS = 20  # a turn that is handed back again and again must end some day
 POLL_SECONDS = 0.2
 CLAIMS_AT_ONCE = 4  # of the pool's connections, so that requests get theirs
@@ -118,16 +119,16 @@ class Worker:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._wanted.wait()
             self._wanted.clear()
-            if self._free() > 0:
-                try:
+            try:
+                await self.leases.hand_back_given_up()
+                if self._free() > 0:
                     await self._look()
-                except (LogError, psycopg.Error) as error:
-                    self._outage.failed(error)
-                except Exception:
-                    logger.exception("looking for turns failed")  # a worker that looks no more would seem well
+            except (LogError, psycopg.Error) as error:
+                self._outage.failed(error)
+            except Exception:
+                logger.exception("looking for turns failed")  # a worker that looks no more would seem well
 
     async def _look(self) -> None:
-        await self.leases.hand_back_given_up()
         found = await self._log.candidates(self._free())
         self._outage.over()
         if claims := [self._claim(candidate) for candidate in found if not self.leases.still(candidate)]:
@@ -154,14 +155,15 @@ class Worker:
             message, retryable = FAILURES["worker_lost"]
             await self._log.lose(candidate, "worker_lost", message, retryable=retryable)
             return
-        claim = await self._log.claim(candidate, self.name, self.leases.seconds, "worker_lost")
+        seconds = self.leases.seconds * (LAST_LEASES if candidate.spent == MAX_ATTEMPTS - 1 else 1)
+        claim = await self._log.claim(candidate, self.name, seconds, "worker_lost")
         if claim is not None:
-            self._begin(claim, asked)
+            self._begin(claim, asked, seconds)
 
-    def _begin(self, claim: Claim, asked: float) -> None:
+    def _begin(self, claim: Claim, asked: float, seconds: float) -> None:
         turn = HeldTurn(claim.session_id, claim.turn_id, claim.attempt, claim.next_seq, claim.fresh)
         task = asyncio.create_task(self._run(turn, claim), name=f"run {claim.turn_id}")
-        self.leases.take(turn, task, asked)
+        self.leases.take(turn, task, asked, seconds)
 
     async def _run(self, turn: HeldTurn, claim: Claim) -> None:
         logs.speak_of(turn.session_id, turn.turn_id, turn.attempt)

@@ -150,15 +150,14 @@ def _refuse_beyond_quota(asked: Row | None) -> None:
         raise errors.TooManyTurns(asked["active"], asked["seconds"])
 
 
-async def renew(
-    connection: AsyncConnection[Any], held: Sequence[tuple[UUID, UUID, int]], lease_seconds: float
-) -> set[int]:
-    """Renews the leases of (session, turn, attempt)s; gives the positions that are still held."""
+async def renew(connection: AsyncConnection[Any], held: Sequence[tuple[UUID, UUID, int, float]]) -> set[int]:
+    """Renews the leases of (session, turn, attempt, seconds)s; gives the positions that are still held."""
+    sessions, turns, attempts, seconds = zip(*held, strict=True)
     parameters = {
-        "sessions": [h[0] for h in held],
-        "turns": [h[1] for h in held],
-        "attempts": [h[2] for h in held],
-        "lease_seconds": lease_seconds,
+        "sessions": list(sessions),
+        "turns": list(turns),
+        "attempts": list(attempts),
+        "seconds": list(seconds),
     }
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(query("renew"), parameters)
@@ -296,24 +295,24 @@ class Log:
         found = await self._rows("turn_to_cancel", session_id=session_id, turn_id=turn_id)
         if not found:
             raise errors.TurnNotFound
-        return await self._end(session_id, found[0]["turn_id"], "cancelled", {"reason": reason})
+        return await self._end(Candidate(session_id, found[0]["turn_id"]), "cancelled", {"reason": reason})
 
     async def lose(
         self, candidate: Candidate, code: str, message: str, *, retryable: bool, held: bool = False
     ) -> Ended:
-        """Ends a turn that no worker can go on with, while its lease is still run out, or as the worker that holds it.
+        """Ends a turn that no worker can go on with, while its lease is still run out and its tries still count, or as
+        the worker that holds it.
 
         The content is what the log has of the answer. Raises TurnNotFound.
         """
         data = {"code": code, "message": message, "retryable": retryable}
-        return await self._end(candidate.session_id, candidate.turn_id, "error", data, candidate.attempt, held)
+        return await self._end(candidate, "error", data, candidate.attempt, held)
 
     async def _end(
-        self, session_id: UUID, turn_id: UUID, status: str, data: Row, attempt: int | None = None, held: bool = False
+        self, turn: Candidate, status: str, data: Row, attempt: int | None = None, held: bool = False
     ) -> Ended:
         parameters = {
-            "session_id": session_id,
-            "turn_id": turn_id,
+            **turn._asdict(),
             "status": status,
             "attempt": attempt,
             "held": held,

@@ -208,16 +208,16 @@ select 1 from events
 -- LEASES of many turns; same order of locks as append. A missing n has been fenced. The held turns' status, which is
 -- known, stands in the last condition so that few are expected and each is looked up by its key, not in all turns.
 with batch as (
-  select * from unnest(%(sessions)s::uuid[], %(turns)s::uuid[], %(attempts)s::int[])
-         with ordinality as b (session_id, turn_id, attempt, n)),
+  select * from unnest(%(sessions)s::uuid[], %(turns)s::uuid[], %(attempts)s::int[], %(seconds)s::float8[])
+         with ordinality as b (session_id, turn_id, attempt, seconds, n)),
 held as materialized (
-  select b.n, b.session_id, b.turn_id, held.status
+  select b.n, b.session_id, b.turn_id, b.seconds, held.status
     from (select * from batch order by session_id, turn_id) b
    cross join lateral (
          select t.status from turns t
           where t.session_id = b.session_id and t.turn_id = b.turn_id and t.attempt = b.attempt and t.status = 'running'
             for no key update) held)
-update turns t set lease_until = now() + make_interval(secs => %(lease_seconds)s) from held h
+update turns t set lease_until = now() + make_interval(secs => h.seconds) from held h
  where h.status = 'running' and t.session_id = h.session_id and t.turn_id = h.turn_id
 returning h.n;
 
@@ -238,13 +238,15 @@ returning attempt;
 
 -- name: end_by_anyone
 -- CANCEL, or the end of a turn that nobody can go on with, after lock_turn. The content is the tokens after the last
--- reset. With %(attempt)s only while nobody has a lease on that attempt, or %(held)s by that attempt itself. No row: the
--- turn had ended, or is another's: read it.
+-- reset. With %(attempt)s only while nobody has a lease on that attempt, or %(held)s by that attempt itself, and only if
+-- %(spent)s tries still count, which a hand-back or an excuse may have changed. No row: the turn had ended, or is
+-- another's: read it.
 with c as (
   update turns set status = %(status)s, attempt = attempt + 1, worker = null, lease_until = null, ended_at = now(),
          last_seq = 1 + (select max(seq) from events where session_id = %(session_id)s)
    where session_id = %(session_id)s and turn_id = %(turn_id)s and status in ('queued', 'running')
-     and (%(attempt)s::int is null or (attempt = %(attempt)s::int and (%(held)s or lease_until is null or lease_until < now())))
+     and (%(attempt)s::int is null or (attempt = %(attempt)s::int and attempt - handed_back >= %(spent)s
+                                       and (%(held)s or lease_until is null or lease_until < now())))
   returning session_id, turn_id, attempt, first_seq, last_seq),
 ins as (
   insert into events (session_id, seq, turn_id, attempt, type, data)

@@ -23,6 +23,7 @@ from tests.support.turns import OWNER
 from tests.support.waiting import until
 from tests.support.workshop import Workshop, code_of, content_of, text_of, workshop
 
+LEASE_SECONDS = 6
 LAST_CHECKPOINT = """
 delete from checkpoints where thread_id = %(session)s::text and checkpoint_id = (
   select max(checkpoint_id) from checkpoints where thread_id = %(session)s::text)
@@ -172,6 +173,40 @@ async def test_a_worker_whose_search_for_turns_failed_looks_again(
         assert (await shop.ended(turn))[-1].type == "done"
 
 
+async def test_a_turn_that_starts_here_waits_for_no_look_at_the_queue(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workshop(database_url) as shop:
+        looking = asyncio.Event()
+
+        async def never(limit: int) -> Any:
+            looking.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(shop.log, "candidates", never)
+        await looking.wait()
+        assert (await shop.ended(await shop.ask()))[-1].type == "done"
+
+
+async def test_a_hand_back_that_is_refused_for_good_keeps_no_turn_waiting(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with wire(hangs("Iron"), says("Iron")) as wired, workshop(database_url, wired) as shop:
+        turn = await shop.ask()
+        await shop.until(turn, "token")
+        refused = asyncio.Event()
+
+        async def refuses(*_: Any) -> bool:
+            refused.set()
+            raise psycopg.errors.CheckViolation
+
+        monkeypatch.setattr(shop.log, "hand_back", refuses)
+        await shop.cancel(turn)
+        await refused.wait()
+        queued = await shop.log.start(uuid4(), OWNER, str(uuid4()), "What helps?")
+        assert (await shop.ended(queued))[-1].type == "done"
+
+
 async def test_three_attempts_that_are_lost_end_the_turn(database_url: str) -> None:
     async with wire(hangs("Iron")) as wired, workshop(database_url, wired) as shop:
         turn = await shop.ask()
@@ -313,7 +348,7 @@ async def test_a_crowd_of_requests_costs_no_turn_its_lease(database_url: str) ->
     assert "reset" not in types(events)
 
 
-@pytest.mark.parametrize("way", ["it slept", "it was cut off"])
+@pytest.mark.parametrize("way", ["it slept", "it was cut off", "it slept, and has no place for another turn"])
 async def test_an_attempt_that_another_took_over_from_a_living_worker_costs_nothing(
     database_url: str, way: str
 ) -> None:
@@ -327,15 +362,55 @@ async def test_an_attempt_that_another_took_over_from_a_living_worker_costs_noth
         ):
             turn = await living.ask()
             await living.until(turn, "token")
-            if way == "it slept":
-                execute(database_url, "update turns set lease_until = now() - interval '1 s'", turn)
-            else:
+            if way == "it was cut off":
                 relay.stall()
+            else:
+                vars(living.worker)["_max_turns"] = 0 if "no place" in way else 1
+                execute(database_url, "update turns set lease_until = now() - interval '1 s'", turn)
             await wired.called(2)
             await relay.restore()
             await until(lambda: counts(database_url, turn) == (2, 1), "the attempt is not excused")
             await other.cancel(turn)
             await other.ended(turn)
+
+
+LEASE_LEFT = "select extract(epoch from lease_until - now()) from turns where turn_id = %s"
+A_LEASE_PASSES = f"update turns set lease_until = lease_until - interval '{LEASE_SECONDS} s' where turn_id = %(turn)s"
+
+
+def lease_left(url: str, turn: Turn) -> float:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(LEASE_LEFT.encode(), [turn.turn_id]).fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+async def test_a_last_attempt_is_left_to_its_frozen_worker_for_a_second_lease(database_url: str) -> None:
+    """Nobody could take it over, only end it. Its renewals are as long."""
+    host = database_url.split("@")[1].split("/")[0]
+    async with (
+        wire(hangs("Iron")) as wired,
+        relaying(host) as relay,
+        workshop(database_url.replace(host, relay.address), wired, lease_seconds=LEASE_SECONDS) as frozen,
+    ):
+        turn = await frozen.ask()
+        for attempt in (1, 2, 3):
+            await wired.called(attempt)
+            await frozen.until(turn, "token", count=attempt)
+            if attempt < 3:
+                crash(frozen, database_url, turn)
+        execute(database_url, "update turns set lease_until = now() + interval '1 s' where turn_id = %(turn)s", turn)
+        frozen.worker.grown([turn.session_id])
+        await until(lambda: lease_left(database_url, turn) > LEASE_SECONDS + 1, "it is not renewed for so long")
+        relay.stall()
+        execute(database_url, A_LEASE_PASSES, turn)
+        async with workshop(database_url, wired) as other:
+            for calls in (4, 5):
+                await other.log.start(uuid4(), OWNER, str(uuid4()), "What else?")
+                await wired.called(calls)  # it has looked for turns, the second time after it was done with the first
+            await relay.restore()
+            await other.cancel(turn)
+            assert code_of((await other.ended(turn))[-1]) == "cancelled"
 
 
 CUT = """

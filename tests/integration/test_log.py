@@ -204,13 +204,22 @@ async def test_law_5_a_cancel_keeps_nothing_of_an_attempt_that_was_taken_over(da
     assert getattr((await all_events(log, taken.session_id))[-1].parse(), "content", None) == "begun anew"
 
 
+async def test_a_turn_that_was_handed_back_since_it_was_looked_at_is_not_lost(log: Sessions) -> None:
+    turn = await holding(log, lease_seconds=0)
+    (looked_at,) = await log.candidates(1)
+    assert (looked_at.turn_id, looked_at.spent) == (turn.turn_id, 1)
+    assert await log.hand_back(turn.session_id, turn.turn_id, turn.attempt)
+    ended = await log.lose(looked_at, "worker_lost", "Nobody answers.", retryable=True)
+    assert ended.status == "queued"
+
+
 async def test_law_3_a_renewal_of_a_stale_attempt_renews_nothing(log: Sessions) -> None:
     stale = await holding(log, lease_seconds=0)
     taken = await held(log, Candidate(stale.session_id, stale.turn_id, attempt=stale.attempt))
-    keys = [(turn.session_id, turn.turn_id, turn.attempt) for turn in (stale, taken)]
+    keys = [(turn.session_id, turn.turn_id, turn.attempt, 60.0) for turn in (stale, taken)]
     async with log.pool.connection() as connection:
-        assert await renew(connection, keys[:1], 60) == set()
-        assert await renew(connection, keys, 60) == {1}
+        assert await renew(connection, keys[:1]) == set()
+        assert await renew(connection, keys) == {1}
 
 
 async def test_a_turn_s_end_and_its_last_checkpoint_commit_together(database_url: str, log: Sessions) -> None:

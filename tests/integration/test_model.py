@@ -355,11 +355,12 @@ class Conversations(RuleBasedStateMachine):
 
     async def renew(self, who: int, how: int) -> bool:
         """All at once, as a worker does; some with a lease that runs out at once."""
-        keys = [(held.turn.session_id, held.turn.turn_id, held.turn.attempt) for held in self.held]
+        seconds = 0.0 if how % 2 else 60.0
+        keys = [(held.turn.session_id, held.turn.turn_id, held.turn.attempt, seconds) for held in self.held]
         stand = {n for n, held in enumerate(self.held) if self._stands(held)}
         if keys:
             async with self.log.pool.connection() as connection:
-                kept = await renew(connection, keys, 0 if how % 2 else 60)
+                kept = await renew(connection, keys)
             assert self.racing or kept == stand
         return bool(keys)
 

@@ -113,10 +113,14 @@ def _held(turns: list[Turn]) -> list[HeldTurn]:
     return [HeldTurn(session_id, turn_id, 1, 1) for session_id, turn_id in turns]
 
 
+def _leases(turns: list[Turn]) -> dict[str, list[Any]]:
+    sessions, ids = [session_id for session_id, _ in turns], [turn_id for _, turn_id in turns]
+    return {"sessions": sessions, "turns": ids, "attempts": [1] * len(turns), "seconds": [6.0] * len(turns)}
+
+
 def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str) -> list[Hot]:
     """Pages: three or four for a key, the row's own, and for a written row those of its new version and its keys."""
     sessions = [session_id for session_id, _ in running]
-    attempts = [1] * len(running)
     one = {"session_id": running[0][0], "turn_id": running[0][1], "attempt": 1}
     waits = {"session_id": queued[0], "turn_id": queued[1], "attempt": 1}
     began = {"session_id": fresh[0], "turn_id": fresh[1]}
@@ -130,15 +134,14 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str
         "owner_hash": None,
     }
     takes = {"worker": "w", "lease_seconds": 6, "reason": "worker_lost"}
-    leases = {"sessions": sessions, "turns": [turn_id for _, turn_id in running], "attempts": attempts}
-    end = {"status": "cancelled", "data": "{}", "attempt": None, "held": False}
+    end = {"status": "cancelled", "data": "{}", "attempt": None, "held": False, "spent": 0}
     current, behind = [STREAMED] * len(running), [STREAMED - 2] * len(running)
     return [
         Hot("append", _batch(running, 2), 500, 16_000, 12_000, "2 events of each of 500 turns"),
         Hot("append", _batch(running[:100], 10, ending=100), 100, 12_000, 12_000, "10 events of 100 turns that end"),
         Hot("append", _batch(running[:1], 1), 1, 60, 1200, "one event"),
         Hot("guard", _turns(_held(running)), 1, 4000, 2000),
-        Hot("renew", {**leases, **takes}, 500, 20_000, 8000),
+        Hot("renew", _leases(running), 500, 20_000, 8000),
         Hot("committed", {**one, "seq": STREAMED, "type": "token", "data": '{"content":"iron "}'}, 1, 20, 10),
         Hot("candidates", {"limit": 500}, LOST + QUEUED + 1, 100, 2000),
         Hot("claimable", {**waits, "fresh_seconds": 0}, 1, 20, 10),
@@ -266,11 +269,10 @@ async def test_an_append_and_a_renewal_look_up_their_own_turns_on_tables_that_we
         turn = await log.start(uuid4(), "anonymous:owner", "one", "Does iron help?")
         await log.claim(Candidate(turn.session_id, turn.turn_id), "worker", 60, "")
         running.append((turn.session_id, turn.turn_id))
-    leases = {"sessions": [s for s, _ in running], "turns": [t for _, t in running], "attempts": [1] * len(running)}
     with psycopg.connect(database_url, autocommit=True, cursor_factory=ClientCursor) as connection:
         for hot in (
             Hot("append", _batch(running, 1), 100, 0, 2000),
-            Hot("renew", {**leases, "lease_seconds": 6}, 100, 0, 2000),
+            Hot("renew", _leases(running), 100, 0, 2000),
         ):
             touched = {plan: _rows(_explained(connection, hot, plan)) for plan in ("custom", "generic")}
             assert max(touched.values()) <= hot.rows, f"{hot.name} of 100 turns touches {touched} rows"

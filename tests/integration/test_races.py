@@ -77,7 +77,7 @@ async def cuttable_writer(database_url: str) -> AsyncIterator[tuple[Writer, Any]
 
 async def renewed(log: Sessions, turns: list[HeldTurn]) -> set[int]:
     async with log.pool.connection() as connection:
-        return await renew(connection, [(turn.session_id, turn.turn_id, turn.attempt) for turn in turns], 30)
+        return await renew(connection, [(turn.session_id, turn.turn_id, turn.attempt, 30.0) for turn in turns])
 
 
 async def test_a_batch_sent_again_while_the_lost_one_is_still_under_way_lands_once(
