@@ -19,8 +19,9 @@ from rich.console import Console
 from graph.eventlog.log import open_pool
 from graph.retrieval.embed import Embedder
 from graph.retrieval.ingest import STARTER, ingest
+from loadtests.report import machine
 from tests.faults.checker import read_tables, violations
-from tests.faults.figures import Killed, Outcome, progress, report, report_kills
+from tests.faults.figures import Killed, Outcome, measured, progress, report, report_kills
 from tests.faults.fleet import Fleet, fleet
 from tests.faults.people import Crowd
 from tests.faults.relay import relaying
@@ -36,7 +37,7 @@ MODELS = {
 }
 MEMBERS = ("serve", "serve", "worker")
 ARTICLES = ("iron-deficiency.md", "blood-count.md", "fatigue.md")
-LEASE_SECONDS = 2.0
+LEASE_SECONDS, DRAIN_SECONDS = 2.0, 1.0
 WAYS = 4
 LAST_TURNS_SECONDS = 120.0
 FAULTS, SECONDS, PEOPLE = 200, 240.0, 24
@@ -50,7 +51,8 @@ async def campaign(
     graph: str = "scripted",
     happened: Happened = lambda fault: None,
 ) -> Outcome:
-    settings = {"LEASE_SECONDS": str(LEASE_SECONDS), "HEARTBEAT_SECONDS": "1", "DRAIN_SECONDS": "1"}
+    settings = {"LEASE_SECONDS": str(LEASE_SECONDS), "HEARTBEAT_SECONDS": "1"}
+    settings["DRAIN_SECONDS"] = str(DRAIN_SECONDS)
     with temporary_folder() as place:
         async with (
             fleet(place, MODELS[graph], MEMBERS, **settings) as members,
@@ -69,7 +71,9 @@ async def campaign(
             crowd.leaving = True
             wrong = [*schedule.wrong, *await _left_behind(talking), *await _stopped(members)]
             tables = await read_tables(members.url)
-    return Outcome(schedule, crowd, tables, wrong + violations(tables, crowd, ANSWER if graph == "scripted" else None))
+            killed = {attempt: at for member in members.members for attempt, at in member.killed().items()}
+    wrong += violations(tables, crowd, ANSWER if graph == "scripted" else None)
+    return Outcome(schedule, crowd, tables, killed, wrong)
 
 
 async def _ingested(url: str) -> None:
@@ -130,12 +134,16 @@ def main() -> int:
     console = Console(width=120, highlight=False)
     sizes = f"--faults {chosen.faults} --seconds {chosen.seconds:g} --people {chosen.people} --graph {chosen.graph}"
     again = f"{options.prog} --seed {chosen.seed} {sizes}"
+    before = machine()
     if chosen.kills:
-        return 0 if report_kills(uvloop.run(kills(chosen.seed, chosen.kills, console)), console) else 1
+        found = uvloop.run(kills(chosen.seed, chosen.kills, console))
+        console.print(measured(before))
+        return 0 if report_kills(found, console) else 1
     console.print(again)
     with progress(console, chosen.faults) as happened:
         what = (chosen.seed, chosen.faults, chosen.seconds, chosen.people, chosen.graph, happened)
         outcome: Outcome = uvloop.run(campaign(*what))
+    console.print(f"{measured(before)}, lease {LEASE_SECONDS:g} s, drain {DRAIN_SECONDS:g} s")
     report(outcome, console, again)
     return 1 if outcome.violations else 0
 

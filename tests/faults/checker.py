@@ -125,7 +125,7 @@ def _turn(turn: TurnRow, rows: Sequence[Row], answer: str | None) -> list[str]:
     said = _said(mine)
     if said != mine[-1].content:
         wrong.append(f"{turn.turn_id}: its tokens {said[-40:]!r} are not its answer {mine[-1].content[-40:]!r}")
-    if mine[-1].type == "error" and not _lost(mine[-1]):
+    if mine[-1].type == "error" and not was_lost(mine[-1]):
         wrong.append(f"{turn.turn_id}: no fault may end a turn so: {mine[-1].data}")
     if answer is None:
         answer = said
@@ -143,23 +143,24 @@ def _attempts(turn: TurnRow, rows: Sequence[Row]) -> list[str]:
     """Each attempt but the first begins with its reset, and none writes after a later one has."""
     wrong = []
     for earlier, row in pairwise(rows):
-        others_end = row.type == "cancelled" or _lost(row)
+        others_end = row.type == "cancelled" or was_lost(row)
         right = row.attempt > earlier.attempt if others_end or row.type == "reset" else row.attempt == earlier.attempt
         if not right and not (earlier.attempt == 0 and row.attempt == 1):
             wrong.append(f"{turn.turn_id}: attempt {row.attempt} wrote {row.type} after attempt {earlier.attempt}")
     spent = attempts_spent(turn, rows)
-    if spent > MAX_ATTEMPTS or (_lost(rows[-1]) and spent < MAX_ATTEMPTS):
+    if spent > MAX_ATTEMPTS or (was_lost(rows[-1]) and spent < MAX_ATTEMPTS):
         wrong.append(f"{turn.turn_id}: {turn.attempt} attempts, {turn.handed_back} handed back, then {rows[-1].type}")
     return wrong
 
 
 def attempts_spent(turn: TurnRow, rows: Sequence[Row]) -> int:
     """Without those handed back, and without the attempt that an end by somebody else is counted as."""
-    by_others = bool(rows) and (rows[-1].type == "cancelled" or _lost(rows[-1]))
+    by_others = bool(rows) and (rows[-1].type == "cancelled" or was_lost(rows[-1]))
     return turn.attempt - turn.handed_back - by_others
 
 
-def _lost(row: Row) -> bool:
+def was_lost(row: Row) -> bool:
+    """Whether this ends a turn whose workers were lost."""
     return row.type == "error" and json.loads(row.data)["code"] == "worker_lost"
 
 

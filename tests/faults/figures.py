@@ -1,17 +1,21 @@
 """What a campaign prints: faults by kind, turns, events, the longest silences, violations."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import orjson
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.faults.checker import Tables, attempts_spent
+from tests.faults.checker import Row, Tables, attempts_spent, was_lost
+from tests.faults.fleet import KilledAt
 from tests.faults.people import Crowd, Reading
 from tests.faults.schedule import KINDS, ROLLING_RESTART, Fault, Happened, Schedule
 
@@ -22,9 +26,12 @@ LINE_EVERY = 20  # faults, where there is no terminal to draw a bar in
 
 
 class Outcome(NamedTuple):
+    """`killed`: of each attempt that a worker said to begin, when that worker was killed, if it was."""
+
     schedule: Schedule
     crowd: Crowd
     tables: Tables
+    killed: KilledAt
     violations: list[str]
 
 
@@ -67,19 +74,51 @@ def silences(faults: list[Fault], readings: list[Reading]) -> dict[str, float]:
     return longest
 
 
+def measured(before: dict[str, Any]) -> str:
+    """When and where; `before` is of the beginning."""
+    began = datetime.fromisoformat(before["measured_at"])
+    return (
+        f"{began:%Y-%m-%d, %H:%M} to {datetime.now(UTC):%H:%M} UTC, commit {before['commit']}, "
+        f"{before['cores']} processors, load {before['load_average_before']} before"
+    )
+
+
+def fates(rows: list[Row], killed: KilledAt) -> Iterator[str]:
+    """Of each attempt at a turn that another went on from, or after which nobody did: what its worker was by then.
+    `unheard`: the claim was made, but its worker had no time to say so, or never heard of it."""
+    for earlier, row in pairwise(rows):
+        if was_lost(row) or (row.type == "reset" and row.attempt > earlier.attempt):
+            attempt = (row.turn_id, row.attempt - 1)
+            moment = datetime.fromisoformat(orjson.loads(row.data)["timestamp"]).timestamp()
+            killed_at = killed.get(attempt)
+            if attempt not in killed:
+                yield "unheard"
+            else:
+                yield "killed" if killed_at is not None and killed_at <= moment else "living"
+
+
+def _counted(fates: Iterable[str]) -> str:
+    counts = Counter(fates)
+    return ", ".join(f"{fate} {counts[fate]}" for fate in ("killed", "living", "unheard"))
+
+
 def summary(outcome: Outcome) -> list[str]:
-    schedule, crowd, tables, wrong = outcome
+    schedule, crowd, tables, killed, wrong = outcome
     turns = [(turn, tables.of(turn)) for turns in tables.turns.values() for turn in turns]
     readings = [reading for asked in crowd.asked for reading in asked.readings]
     ends = Counter(turn.status for turn, _ in turns)
     later = sum(row.type == "reset" for _, rows in turns for row in rows)
     spent = sum(max(0, attempts_spent(turn, rows) - 1) for turn, rows in turns)
     handed_back = sum(turn.handed_back for turn, _ in turns)
+    lost = [rows for _, rows in turns if rows and was_lost(rows[-1])]
     return [
         f"faults {len(schedule.faults)}",
         f"turns {len(turns)}: {', '.join(f'{status} {n}' for status, n in sorted(ends.items()))}",
         f"events {sum(len(rows) for _, rows in turns)}",
         f"attempts after the first {later}: handed back without cost {handed_back}, after a lost one {spent}",
+        f"workers of the attempts before those: {_counted(fate for _, rows in turns for fate in fates(rows, killed))}",
+        f"turns that ended with worker_lost {len(lost)}; their attempts' workers: "
+        f"{_counted(fate for rows in lost for fate in fates(rows, killed))}",
         f"readers {len(readings)}, their connections {sum(reading.connections for reading in readings)}, "
         f"their frames {sum(len(reading.frames) for reading in readings)}",
         f"violations {len(wrong)}",
@@ -90,10 +129,9 @@ def report(outcome: Outcome, console: Console, again: str) -> None:
     readings = [reading for asked in outcome.crowd.asked for reading in asked.readings]
     longest = silences(outcome.schedule.faults, readings)
     counts = Counter(fault.kind for fault in outcome.schedule.faults)
-    table = Table("fault", "times", "longest silence of a reader")
+    table = Table("fault", "times", "longest silence of a reader", box=MARKDOWN)
     for kind in KINDS:
         table.add_row(kind, str(counts[kind]), f"{longest[kind]:.1f} s" if longest[kind] else "none")
-    table.add_section()
     table.add_row("all", str(counts.total()), f"{max(longest.values()):.1f} s")
     console.print(table)
     for line in outcome.violations[:SHOWN_MAX]:

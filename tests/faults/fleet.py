@@ -17,7 +17,10 @@ from functions.postgres_cluster import Cluster
 from tests.faults.relay import Relay, relaying
 
 READY = {"serve": re.compile(r"answers at http"), "worker": re.compile(r"functions\.serve working")}
+CLAIMED = re.compile(r"turn claimed .*turn_id=(\S+) attempt=(\d+)")
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
+
+KilledAt = dict[tuple[str, int], float | None]
 
 
 class Member:
@@ -28,6 +31,7 @@ class Member:
         self._folder, self._environment = folder, environment
         self._port = _free_port() if kind == "serve" else 0
         self._starts = 0
+        self._killed_at: dict[int, float] = {}
         self.process: subprocess.Popen[bytes]
 
     @property
@@ -36,7 +40,18 @@ class Member:
 
     @property
     def output(self) -> str:
-        return (self._folder / f"{self.name}-{self._starts}.log").read_text(errors="replace")
+        return self._said(self._starts)
+
+    def _said(self, start: int) -> str:
+        return (self._folder / f"{self.name}-{start}.log").read_text(errors="replace")
+
+    def killed(self) -> KilledAt:
+        """Of each attempt (turn, number) that its processes said to begin: when the process was killed, if it was."""
+        return {
+            (turn_id, int(attempt)): self._killed_at.get(start)
+            for start in range(1, self._starts + 1)
+            for turn_id, attempt in CLAIMED.findall(self._said(start))
+        }
 
     def launch(self) -> None:
         self._starts += 1
@@ -62,6 +77,7 @@ class Member:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._killed_at[self._starts] = time.time()
 
     def freeze(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
