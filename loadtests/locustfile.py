@@ -47,6 +47,9 @@ __all__ = [
 PROBE_SECONDS = 0.02
 CPU_SECONDS = 1.0
 SCRIPT_ERROR = 2
+FINISH, FINISHED = "pulseline_finish", "pulseline_finished"
+FINISHED_WORKERS: set[str] = set()
+LAST_SECONDS = 10.0
 
 
 def _options(parser: LocustArgumentParser) -> None:
@@ -85,6 +88,44 @@ def _reported(data: dict[str, Any], **_: Any) -> None:
         RESULTS.merge(data["pulseline"])
 
 
+def _agree(environment: Environment, **_: Any) -> None:
+    """Locust's master leaves half a second after it has told its workers to quit, while they still read the answers
+    under way to their end. So it asks them first, and waits for what they have found.
+    """
+    if isinstance(environment.runner, WorkerRunner):
+        environment.runner.register_message(FINISH, _finish, concurrent=True)
+    elif isinstance(environment.runner, MasterRunner):
+        environment.runner.register_message(FINISHED, _finished)
+
+
+def _finish(environment: Environment, **_: Any) -> None:
+    assert isinstance(environment.runner, WorkerRunner)
+    environment.runner.stop()
+    found = RESULTS.dump()
+    RESULTS.clear()
+    environment.runner.send_message(FINISHED, found)
+
+
+def _finished(msg: Any, **_: Any) -> None:
+    RESULTS.merge(msg.data)
+    FINISHED_WORKERS.add(msg.node_id)
+
+
+def _wait_for_workers(environment: Environment, **_: Any) -> None:
+    """A worker that hands nothing over is a script error: what it found is not in the results."""
+    master = environment.runner
+    if not isinstance(master, MasterRunner):
+        return
+    wanted = max(master.worker_count, environment.parsed_options.expect_workers)
+    FINISHED_WORKERS.clear()
+    master.send_message(FINISH)
+    with gevent.Timeout((environment.stop_timeout or 0) + LAST_SECONDS, False):
+        while len(FINISHED_WORKERS) + len(master.clients.missing) < wanted:
+            gevent.sleep(PROBE_SECONDS)
+    if len(FINISHED_WORKERS) < wanted:
+        master.log_exception("master", f"{len(FINISHED_WORKERS)} of {wanted} workers handed over what they found", "")
+
+
 def _write(environment: Environment, **_: Any) -> None:
     """Locust's own exit status would be that of its failure rows; ours are in the results, and judged elsewhere."""
     if isinstance(environment.runner, WorkerRunner):
@@ -96,8 +137,10 @@ def _write(environment: Environment, **_: Any) -> None:
         Path(options.results).write_text(json.dumps(RESULTS.dump()))
 
 
+events.init.add_listener(_agree)
 events.init_command_line_parser.add_listener(_options)
 events.test_start.add_listener(_probe)
+events.test_stopping.add_listener(_wait_for_workers)
 events.report_to_master.add_listener(_report)
 events.worker_report.add_listener(_reported)
 events.quitting.add_listener(_write)

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from loadtests import run
-from loadtests.fleet import Served
+from loadtests.fleet import Served, free_port
+
+pytestmark = pytest.mark.direct  # each brings its own replicas, and asks nothing of the database itself
 
 # However slow this machine is at the moment: what is judged here is the gate.
 CALM = "[generator]\nlag_ms.p99 = 60000\n[good_turn]\nfirst_token_ms = 60000\ngap_ms = 60000\n"
 SOUND = CALM + "[every]\nviolations.most = 0\nfailed.most = 0\n"
+BUSY = SOUND.replace("lag_ms.p99 = 60000", "lag_ms.p99 = 0.001\ncpu_percent.p95 = 0.001")
 IMPOSSIBLE = SOUND + "[steady_chat]\nfirst_token_ms.p95 = 0.01\n"
 SCENARIOS = Path(run.__file__).parent / "scenarios"  # read, not imported: Locust patches the process that imports it
 QUESTIONS = {q for file in SCENARIOS.glob("*.py") for q in re.findall(r'"([^"\n]{12,}\?)"', file.read_text())}
@@ -61,6 +64,32 @@ def test_a_server_that_drops_one_event_in_a_thousand_is_caught(tmp_path: Path, d
     assert status == 1, found
     assert "violations" in _missed(found)
     assert any("lost" in sentence for sentence in found["wrong"])
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_elsewhere_hands_over_what_it_finds_after_the_run_and_makes_it_invalid_when_it_is_late_or_busy(
+    tmp_path: Path, database_url: str
+) -> None:
+    """Every answer lasts longer than the run, so that all of them end later."""
+    port = str(free_port())
+    settings = {"DATABASE_URL": database_url, "PULSELINE_MODEL": "scripted?tokens=60&delay_ms=50&stamp=1"}
+    server = Served("sound", tmp_path, ("-m", "functions", "serve"), settings)
+    command = [sys.executable, "-m", "locust", "-f", str(run.LOCUSTFILE), "--worker", "--master-port", port]
+    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        server.ready()
+        distributed = ("--expect-workers", "1", "--master-port", port)
+        status, found = _load(tmp_path, BUSY, "--host", server.url, "--users", "25", "--seconds", "2", *distributed)
+        assert worker.wait(20) == 0
+    finally:
+        for process in (server.process, worker):
+            process.kill()
+            process.wait()
+    assert status == 3, found
+    assert _missed(found) == {"generator_lag_ms", "generator_cpu_percent"}
+    metrics = found["metrics"]
+    assert metrics["whole"]["value"] == metrics["turns"]["value"] >= 1
+    assert metrics["tokens"]["value"] == 60 * metrics["turns"]["value"] == metrics["token_lag_ms"]["count"]
 
 
 @pytest.mark.parametrize("arguments", [("--limits", "missing.toml"), ("--scenario", "replica_kill")])
