@@ -82,6 +82,7 @@ RUNS = (
     Run("steady_chat", ("SteadyChat",), 10, 15),
     Run("steady_chat", ("SteadyChat",), 100, 25),
     Run("blocking", ("Blocking",), 10, 12),
+    Run("blocking", ("Blocking",), 100, 12),
     Run("burst", ("Burst",), 10, 17),
     Run("burst", ("Burst",), 100, 25),
     Run("resume_storm", ("ResumeStorm",), 100, 20),
@@ -95,6 +96,7 @@ RUNS = (
     Run("extractive", ("Asker",), 10, 18, None, EXTRACTIVE),
     Run("extractive", ("Asker",), 100, 27, None, EXTRACTIVE),
     Run("errors", ("Errors",), 10, 10, None, STRICT),
+    Run("errors", ("Errors",), 100, 10, None, STRICT),
     Run("mixed", ("Mixed",), 60, 25),
 )
 SCENARIOS = tuple(dict.fromkeys(run.scenario for run in RUNS))

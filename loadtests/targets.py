@@ -61,13 +61,14 @@ TARGETS = (
     Target("stage changed → received", 200, "ms", "steady_chat", "stage_lag_ms", "p95"),
     Target("token said → received", 50, "ms", "steady_chat", "token_lag_ms", "p99"),
     Target("frame received → on screen", 50, "ms", "page", "shown_ms", "p95", ()),
+    Target("token said → on screen, both added", 100, "ms", "screen", "token_ms", "value"),
     Target("retrieval and reranking", 1500, "ms", "extractive", "search_ms", "p95"),
     Target("question → first token, offline default", 2000, "ms", "extractive", "first_token_ms", "p95"),
     Target("memory a running turn", 10_240, "KB", "steady_chat", "memory_kb_a_user", "value"),
     Target("success", 95, "%", "steady_chat", "success_percent", "value"),
     Target("success while replicas are killed", 95, "%", "replica_kill", "success_percent", "value", ()),
-    Target("failure → error received", 2000, "ms", "errors", "error_ms", "max", ()),
-    Target("first visible content sooner than blocking", 70, "%", "blocking", "sooner_percent", "value", ()),
+    Target("failure → error received", 2000, "ms", "errors", "error_ms", "max"),
+    Target("first visible content sooner than blocking", 70, "%", "blocking", "sooner_percent", "value"),
     Target("turns at once that keep the limits (the knee)", 10, "turns", "growth", "knee", "value", ()),
 )
 HEAD = ("target of the plan", "limit", *(f"{size} people" for size in SIZES), "otherwise", "")
@@ -75,7 +76,7 @@ HEAD = ("target of the plan", "limit", *(f"{size} people" for size in SIZES), "o
 
 def rows(runs: Sequence[Seen]) -> list[tuple[tuple[object, ...], bool]]:
     """A row is marked when it misses its limit, or was not measured."""
-    known = [*runs, *_sooner(runs)]
+    known = [*runs, *_sooner(runs), *_on_screen(runs)]
     return [_row(target, known) for target in TARGETS]
 
 
@@ -89,6 +90,15 @@ def _sooner(runs: Sequence[Seen]) -> Iterable[Seen]:
         )
         if not math.isnan(first / whole):
             yield Seen("blocking", run.users, {"sooner_percent": {"value": 100 * (1 - first / whole)}})
+
+
+def _on_screen(runs: Sequence[Seen]) -> Iterable[Seen]:
+    """A token's whole way: the p99 of its way to the reader and the p95 of the page's, which is measured apart."""
+    pages = [run.metrics["shown_ms"]["p95"] for run in runs if run.scenario == "page"]
+    for run in (run for run in runs if run.scenario == "steady_chat" and pages):
+        lag = run.metrics.get("token_lag_ms", {}).get("p99")
+        if lag is not None:
+            yield Seen("screen", run.users, {"token_ms": {"value": lag + max(pages)}})
 
 
 def _row(target: Target, runs: Sequence[Seen]) -> tuple[tuple[object, ...], bool]:

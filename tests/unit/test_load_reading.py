@@ -3,17 +3,20 @@
 import ast
 import json
 import random
+import shlex
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from loadtests import limits, targets
+from loadtests import limits, run, targets
 from loadtests.histogram import Histogram
 from loadtests.limits import Verdict
 from loadtests.results import Results
 from loadtests.sse import Parser, Reading
 
+ROOT = Path(__file__).parents[2]
 STAMP = "2026-11-24T10:00:00.000Z"
 
 
@@ -115,15 +118,18 @@ def test_percentiles_are_within_one_percent_and_add_up_over_workers() -> None:
 
 
 LIMITS = {
-    "generator": {"lag_ms": {"p99": 20}},
+    "generator": {"lag_ms": {"p99": 20}, "cpu_percent": {"p95": 80}},
     "every": {"violations": {"most": 0}},
     "chat": {"first_token_ms": {"p95": 250}, "success_percent": {"least": 100}},
 }
 
 
-def _verdict(lag: float = 1, violations: int = 0, success: float = 100, **first_token: float) -> Verdict:
+def _verdict(
+    lag: float = 1, cpu: float = 50, violations: int = 0, success: float = 100, **first_token: float
+) -> Verdict:
     metrics: limits.Metrics = {
         "generator_lag_ms": {"p99": lag},
+        "generator_cpu_percent": {"p95": cpu},
         "violations": {"value": violations},
         "success_percent": {"value": success},
         "first_token_ms": first_token,
@@ -141,19 +147,48 @@ def test_a_run_passes_only_when_every_limit_was_measured_and_kept() -> None:
 def test_a_busy_generator_makes_a_run_invalid_but_excuses_no_loss() -> None:
     assert _verdict(p95=10, lag=21) == Verdict.INVALID
     assert _verdict(p95=999, lag=21) == Verdict.INVALID
+    assert _verdict(p95=10, cpu=81) == Verdict.INVALID
     assert _verdict(p95=10, lag=21, violations=1) == Verdict.MISSED
 
 
-def test_every_limit_of_slo_toml_is_of_a_scenario_that_runs() -> None:
-    from loadtests.run import SCENARIOS
+@pytest.mark.parametrize(
+    ("limit", "found", "lag", "status"), [(250, 250, 20, 0), (250, 251, 20, 1), (250, 250, 21, 3), (250, 251, 21, 3)]
+)
+def test_the_exit_status_is_the_verdict(
+    limit: float, found: float, lag: float, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = run.Outcome(run.RUNS[0], Results(), [], 0.5, 0.0, Histogram())
+    outcome.rows = [limits.Row("steady_chat", "first_token_ms", "p95", limit, found)]
+    outcome.generator = [limits.Row("steady_chat", "generator_lag_ms", "p99", 20, lag)]
 
-    assert set(limits.load()) - {"generator", "good_turn", "every"} <= set(SCENARIOS)
+    async def measured(*_: object) -> list[run.Outcome]:
+        return [outcome]
+
+    monkeypatch.setattr(run, "run_all", measured)
+    assert run.main(["--out", str(tmp_path)]) == status
+
+
+def test_make_load_hands_on_who_is_to_do_what_where() -> None:
+    given = ["USERS=7", "SCENARIO=mixed steady_chat", "HOST=http://a,http://b", "LOAD=--seconds 9"]
+    command = ["make", "--dry-run", "--no-print-directory", "load", *given]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    _, arguments = made.stdout.replace("\\\n", " ").split("-m loadtests.run ")
+    options = run.parse(shlex.split(arguments))
+    assert (options.users, options.seconds, options.host) == (7, 9, "http://a,http://b")
+    assert options.scenario == ["mixed", "steady_chat"]
+    chosen = [(one.scenario, one.users, one.seconds) for one in run.chosen_runs(options)]
+    assert chosen == [("steady_chat", 7, 9), ("mixed", 7, 9)]
+
+
+def test_every_limit_of_slo_toml_is_of_a_scenario_that_runs() -> None:
+    assert set(limits.load()) - {"generator", "good_turn", "every"} <= set(run.SCENARIOS)
 
 
 def _steady(users: int, success: float = 100) -> targets.Seen:
     metrics = {
         "first_token_ms": {"p50": 400.0, "p95": 900.0, "max": 2100.0},
         "first_event_ms": {"p50": 10.0},
+        "token_lag_ms": {"p99": 70.0},
         "success_percent": {"value": success},
     }
     return targets.Seen("steady_chat", users, metrics)
@@ -165,9 +200,13 @@ def test_the_plans_targets_are_marked_where_they_are_missed_or_were_not_measured
     assert found["first token"] == ("900 ms", "900 ms", "met", False)
     assert found["question → first token, all"] == ("2,100 ms", "2,100 ms", "NOT MET", True)
     assert found["success"] == ("100.0 %", "99.9 %", "met", False)
-    assert found["first visible content sooner than blocking"] == ("60.0 %", "", "NOT MET", True)
+    assert found["first visible content sooner than blocking"] == ("60.0 %", "not measured", "NOT MET", True)
+    assert found["token said → on screen, both added"] == ("not measured", "not measured", "not measured", True)
     assert found["retrieval and reranking"] == ("not measured", "not measured", "not measured", True)
     assert found["frame received → on screen"] == ("", "", "not measured", True)
+    seen = targets.Seen("page", 1, {"shown_ms": {"p95": 31.0}})
+    added = {str(row[0]): (row[2], row[-1]) for row, _ in targets.rows([*runs, seen])}
+    assert added["token said → on screen, both added"] == ("101 ms", "NOT MET")
     only_ten = {str(row[0]): (row[3], row[-1], marked) for row, marked in targets.rows(runs[:1])}
     assert only_ten["first token"] == ("not measured", "not measured", True)
 
