@@ -61,7 +61,8 @@ eval: $(DEV) ## Measure retrieval, abstention and the safety gate, with MedQuAD 
 faults: $(DEV) ## Kill, freeze, cut and restart what answers 24 people, and check what they got; FAULTS='--seed 7'
 	@$(BIN)/python -m tests.faults.campaign $(FAULTS)
 
-prove: $(DEV) $(PAGE) ## Build the image, run what needs it and write docs/proof.md; as root, on Debian
+prove: $(DEV) $(PAGE) $(REAL_MODEL) $(CLIENTS) ## Build the image, run what takes long and write docs/proof.md; as root, on Debian
+	@$(BIN)/python -m tests.support.browser
 	@infra/prove.sh
 
 page: $(PAGE) ## Build the page

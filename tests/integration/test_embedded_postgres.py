@@ -24,6 +24,7 @@ from functions.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresFailed
 from functions.postgres_cluster import Cluster
 from functions.postgres_programs import explained
 
+pytestmark = pytest.mark.direct  # each has a Postgres of its own
 WAIT_SECONDS = 30
 AS_ROOT = os.geteuid() == 0
 AWKWARD_NAME = "a home with spaces, 'quotes', é and more than the 107 bytes that the path of a socket may have " * 2
