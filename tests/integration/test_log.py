@@ -64,7 +64,7 @@ async def test_law_1_a_row_whose_commit_waits_is_not_announced(database_url: str
     seen: list[Event] = []
     async with (
         await AsyncConnection.connect(database_url) as rival,
-        await AsyncConnection.connect(database_url, autocommit=True) as observer,
+        await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=PREPARE_THRESHOLD) as observer,
         open_writer(database_url, seen.extend) as writer,
     ):
         await rival.execute("select 1 from turns where turn_id = %s for update", [turn.turn_id])
@@ -118,7 +118,7 @@ async def test_law_3_a_statement_that_began_before_the_take_over_writes_nothing(
     stale = await holding(log, lease_seconds=0)
     async with (
         await AsyncConnection.connect(database_url) as taker,
-        await AsyncConnection.connect(database_url, autocommit=True) as observer,
+        await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=PREPARE_THRESHOLD) as observer,
         open_writer(database_url) as writer,
     ):
         await taker.execute("update turns set attempt = attempt + 1 where turn_id = %s", [stale.turn_id])
@@ -135,7 +135,7 @@ async def test_law_3_a_stale_checkpoint_is_refused_and_harms_no_other_turn(datab
     await held(log, Candidate(stale.session_id, stale.turn_id, attempt=stale.attempt))
     note = "insert into secrets (name, value) values (%s, '')"
     async with (
-        await AsyncConnection.connect(database_url, autocommit=True) as observer,
+        await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=PREPARE_THRESHOLD) as observer,
         open_writer(database_url) as writer,
     ):
         results = await asyncio.gather(

@@ -20,6 +20,7 @@ from graph.eventlog.saver import EventLogSaver, held_turn
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import FLIGHT_TIMEOUT_SINCE, HeldTurn, Statement, Writer
 from tests.faults.relay import relaying
+from tests.support.pgbouncer import PREPARE_THRESHOLD
 from tests.support.turns import OWNER, all_events, done, held, holding, open_writer, started, token
 
 NEW_EVENT = """insert into events (session_id, seq, turn_id, attempt, type, data)
@@ -61,7 +62,7 @@ class Rival:
 async def rival(database_url: str) -> AsyncIterator[Rival]:
     async with (
         await AsyncConnection.connect(database_url) as connection,
-        await AsyncConnection.connect(database_url, autocommit=True) as observer,
+        await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=PREPARE_THRESHOLD) as observer,
     ):
         yield Rival(connection, observer)
 

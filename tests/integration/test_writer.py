@@ -15,6 +15,7 @@ from graph.eventlog.events import Event, NewEvent
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import BUFFER_MAX_EVENTS, GATHER_EVENTS, AppendFailed, Writer
 from tests.integration.test_log import backend_is_blocked
+from tests.support.pgbouncer import PREPARE_THRESHOLD
 from tests.support.turns import OWNER, all_events, done, holding, open_writer, token, until_events
 from tests.support.waiting import until
 
@@ -44,7 +45,7 @@ async def test_a_turn_that_outruns_the_database_waits_at_its_append_and_memory_s
 
     async with (
         await AsyncConnection.connect(database_url) as rival,
-        await AsyncConnection.connect(database_url, autocommit=True) as observer,
+        await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=PREPARE_THRESHOLD) as observer,
         open_writer(database_url) as writer,
     ):
         await rival.execute("select 1 from turns where turn_id = %s for update", [turn.turn_id])
@@ -108,7 +109,7 @@ async def test_nothing_of_a_turn_lands_after_something_of_it_was_refused(databas
     turn = await holding(log)
     async with (
         await AsyncConnection.connect(database_url) as rival,
-        await AsyncConnection.connect(database_url, autocommit=True) as observer,
+        await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=PREPARE_THRESHOLD) as observer,
         open_writer(database_url) as writer,
     ):
         await rival.execute("select 1 from turns where turn_id = %s for update", [turn.turn_id])
@@ -139,7 +140,7 @@ async def test_a_cancelled_statement_goes_again_before_anything_newer(
     end = NewEvent("stage_complete", {"turn_id": str(turn.turn_id), "stage": "look", "duration_ms": 1}, task="task-1")
     async with (
         await AsyncConnection.connect(database_url) as rival,
-        await AsyncConnection.connect(database_url, autocommit=True) as observer,
+        await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=PREPARE_THRESHOLD) as observer,
         open_writer(database_url) as writer,
     ):
         await rival.execute("select 1 from turns where turn_id = %s for update", [turn.turn_id])
@@ -165,7 +166,7 @@ async def test_a_full_disk_only_delays_and_holds_no_other_turn_up(database_url: 
     """What comes with the checkpoint waits with it; nothing is dropped."""
     waiting, healthy = await holding(log), await holding(log)
     async with (
-        await AsyncConnection.connect(database_url, autocommit=True) as observer,
+        await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=PREPARE_THRESHOLD) as observer,
         open_writer(database_url) as writer,
     ):
         await writer.append(waiting, token("first "))
