@@ -18,15 +18,15 @@ from functions.frames import encode
 from functions.limits import Limits
 from functions.settings import Settings
 from functions.tracing import Spans, open_spans
+from graph.eventlog.connection import SILENCE, Connection
 from graph.eventlog.events import Event
 from graph.eventlog.hub import Hub
-from graph.eventlog.log import PREPARE_THRESHOLD, SILENCE, Turn, open_pool
+from graph.eventlog.log import PREPARE_THRESHOLD, Turn, open_pool
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.wakeups import Wakeups
 
 POLL_SECONDS_WITH_NOTIFY = 0.25
 POLL_SECONDS_ALONE = 0.025
-CONNECT_TIMEOUT_SECONDS = 5
 OWNER_KEY = "owner_key"
 
 
@@ -62,13 +62,7 @@ class Replica:
 
     async def connect(self) -> AsyncConnection[Any]:
         """A connection of its own, outside the pool: for the writer, for LISTEN and for NOTIFY."""
-        connection = await AsyncConnection.connect(
-            self.database_url,
-            autocommit=True,
-            prepare_threshold=None,
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            **SILENCE,
-        )
+        connection = await Connection.connect(self.database_url, autocommit=True, prepare_threshold=None, **SILENCE)
         connection.prepare_threshold = PREPARE_THRESHOLD if self.direct else None
         self.connections.add(connection)
         return connection
@@ -130,7 +124,12 @@ async def open_replica(
 ) -> AsyncIterator[Replica]:
     async with AsyncExitStack() as stack:
         spans = stack.enter_context(open_spans(settings))
-        pool = open_pool(database_url, max_size=settings.pool_size, prepare=lambda: replica.direct)
+        pool = open_pool(
+            database_url,
+            max_size=settings.pool_size,
+            prepare=lambda: replica.direct,
+            connection_class=Connection,
+        )
         log = Sessions(await stack.enter_async_context(pool))
         hub = Hub(log.read, encode, POLL_SECONDS_ALONE)
         replica = Replica(settings, database_url, log, hub, Limits(settings), spans)

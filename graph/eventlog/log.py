@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from graph import measures
 from graph.eventlog import errors
+from graph.eventlog.connection import SILENCE
 from graph.eventlog.events import CancelReason, Event, TurnStatus, encode_data, timestamp
 from graph.eventlog.queries import query
 from graph.eventlog.snapshot import Snapshot, fold, judge
@@ -26,13 +27,6 @@ Pool = AsyncConnectionPool[AsyncConnection[Row]]
 TITLE_MAX_CHARACTERS = 80
 CANCEL_LOCK_TIMEOUT_SECONDS = 3
 POOL_TIMEOUT_SECONDS = 5
-# A server that is gone without a word is given up after some ten seconds, whether it owes us an answer or an ACK.
-SILENCE: dict[str, Any] = {
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
 NOT_PREPARED = ("26000", "42P05")  # a prepared statement that another's connection has: a pooler came between
 QUOTA_SECONDS = 60
 PREPARE_THRESHOLD = 5  # executions; never behind PgBouncer in transaction mode
@@ -100,7 +94,13 @@ class Gate(NamedTuple):
     active: bool
 
 
-def open_pool(database_url: str, *, max_size: int, prepare: Callable[[], bool] = lambda: False) -> Pool:
+def open_pool(
+    database_url: str,
+    *,
+    max_size: int,
+    prepare: Callable[[], bool] = lambda: False,
+    connection_class: type[AsyncConnection[Row]] = AsyncConnection,
+) -> Pool:
     """The process's one pool, not opened yet. `prepare` tells whether statements may be prepared by now."""
 
     async def configure(connection: AsyncConnection[Row]) -> None:
@@ -112,6 +112,7 @@ def open_pool(database_url: str, *, max_size: int, prepare: Callable[[], bool] =
 
     return AsyncConnectionPool(
         database_url,
+        connection_class=connection_class,
         min_size=1,
         max_size=max_size,
         open=False,

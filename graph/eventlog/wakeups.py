@@ -24,6 +24,7 @@ PAYLOAD_MAX_SESSIONS = 200  # 37 bytes each; a payload may have 7,999
 RECONNECT_SECONDS = 1.0
 TEST_SECONDS = 5.0  # nothing waits for it: until notifications are known to arrive, readers poll
 TEST_AGAIN_SECONDS = 60.0
+LISTEN_AGAIN_SECONDS = 5.0
 
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 Heard = Callable[[list[UUID], list[UUID]], None]
@@ -70,16 +71,21 @@ class Wakeups:
             try:
                 async with await self._connect() as connection:
                     if await self._arrive(connection):
-                        await connection.execute("listen pulseline")
-                        self._outage.over()
-                        self._tell(True)
-                        async for notification in connection.notifies():
-                            self._hear(notification.payload)
+                        await self._hear_all(connection)
                 await asyncio.sleep(TEST_AGAIN_SECONDS)
             except psycopg.Error as error:
                 self._outage.failed(error)
                 self._tell(False)
                 await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _hear_all(self, connection: AsyncConnection[Any]) -> None:
+        """Until the connection fails. To listen once more changes nothing, but has to be answered."""
+        while True:
+            await connection.execute("listen pulseline")
+            self._outage.over()
+            self._tell(True)
+            async for notification in connection.notifies(timeout=LISTEN_AGAIN_SECONDS):
+                self._hear(notification.payload)
 
     async def _arrive(self, connection: AsyncConnection[Any]) -> bool:
         """Whether a notification from another connection comes through. One of its own would, through PgBouncer too.

@@ -100,6 +100,11 @@ class Relay:
             if side.transport is not None:
                 side.transport.pause_reading()
 
+    def swallow(self) -> None:
+        """Who is connected loses what he says from now on, and hears nothing, not even the end. New ones are served."""
+        self.stall()
+        self.stalled = False
+
     async def restore(self) -> None:
         self.stalled = False
         for side in list(self.sides):
