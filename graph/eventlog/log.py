@@ -152,7 +152,8 @@ def _refuse_beyond_quota(asked: Row | None) -> None:
 
 
 async def renew(connection: AsyncConnection[Any], held: Sequence[tuple[UUID, UUID, int, float]]) -> set[int]:
-    """Renews the leases of (session, turn, attempt, seconds)s; gives the positions that are still held."""
+    """Renews the leases of (session, turn, attempt, seconds)s; gives the positions that are still held. Planned each
+    time: a plan from when there were few turns would read all of them for each that is held."""
     sessions, turns, attempts, seconds = zip(*held, strict=True)
     parameters = {
         "sessions": list(sessions),
@@ -161,7 +162,7 @@ async def renew(connection: AsyncConnection[Any], held: Sequence[tuple[UUID, UUI
         "seconds": list(seconds),
     }
     async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(query("renew"), parameters)
+        await cursor.execute(query("renew"), parameters, prepare=False)
         return {row["n"] - 1 for row in await cursor.fetchall()}
 
 

@@ -380,11 +380,11 @@ delete from checkpoints where thread_id = %(session_id)s::text;
 
 -- name: expired_sessions
 -- RETENTION. Sessions in which nothing has been asked for so long, and nothing is being answered: the oldest, of which
--- those that are old enough.
+-- those that are old enough. Of `< 1` Postgres expects more rows than of `= 0`, and rather reads them in their order.
 select session_id, owner from (
   select s.session_id, s.owner, s.updated_at from sessions s
    where s.deleted_at is null
-     and (select count(*) from turns t where t.session_id = s.session_id and t.status in ('queued', 'running')) = 0
+     and (select count(*) from turns t where t.session_id = s.session_id and t.status in ('queued', 'running')) < 1
    order by s.updated_at limit %(limit)s) oldest
  where updated_at < now() - make_interval(secs => %(age_seconds)s);
 
