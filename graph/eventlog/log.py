@@ -340,8 +340,9 @@ class Log:
 
     async def read(self, cursors: dict[UUID, int], limit: int) -> list[Event]:
         """The next events (at most `limit` a session) of many sessions, each after its cursor, in order."""
-        rows = await self._rows("tail", sessions=list(cursors), after=list(cursors.values()), limit=limit)
-        return [Event(**row) for row in rows]
+        sessions = list(cursors)
+        rows = await self._rows("tail", sessions=sessions, after=list(cursors.values()), limit=limit)
+        return [Event(sessions[row.pop("n") - 1], **row) for row in rows]
 
     async def events(self, session_id: UUID) -> list[Event]:
         """A session's events without the tokens of ended turns, of one instant."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -72,6 +73,11 @@ class HeldTurn:
     jobs: list["_Job"] = field(default_factory=list)
     waiting: list["asyncio.Future[None]"] = field(default_factory=list)
     written: set[str] = field(default_factory=set)  # tasks whose writes were handed in, or are waited for no longer
+
+    @cached_property
+    def names(self) -> tuple[str, str]:
+        """Of session and turn, as every batch writes them."""
+        return str(self.session_id), str(self.turn_id)
 
     def fence(self) -> None:
         """Called when the database refused an append, or by whoever learns earlier that the turn is lost."""
@@ -463,8 +469,8 @@ def _joined(pending: Sequence[NewEvent]) -> Iterator[NewEvent]:
 
 def _turns(turns: Sequence[HeldTurn]) -> dict[str, str]:
     return {
-        "sessions": ",".join(str(turn.session_id) for turn in turns),
-        "turns": ",".join(str(turn.turn_id) for turn in turns),
+        "sessions": ",".join(turn.names[0] for turn in turns),
+        "turns": ",".join(turn.names[1] for turn in turns),
         "attempts": ",".join(str(turn.attempt) for turn in turns),
     }
 
