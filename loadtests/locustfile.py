@@ -116,6 +116,7 @@ def _wait_for_workers(environment: Environment, **_: Any) -> None:
     master = environment.runner
     if not isinstance(master, MasterRunner):
         return
+    assert environment.parsed_options is not None
     wanted = max(master.worker_count, environment.parsed_options.expect_workers)
     FINISHED_WORKERS.clear()
     master.send_message(FINISH)
