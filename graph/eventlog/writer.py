@@ -27,7 +27,7 @@ from graph.eventlog.queries import query
 
 logger = logging.getLogger(__name__)
 BUFFER_MAX_EVENTS = 512
-GATHER_SECONDS = 0.01  # from one commit's begin to the next one's, while nobody waits
+GATHER_SECONDS = 0.02  # from one commit's begin to the next one's, while nobody waits
 GATHER_EVENTS = 64  # so many share a commit's costs well enough
 WAIT_FOR_WRITES_SECONDS = 0.05  # a task that wrote nothing has no writes to wait for
 PLANS_SECONDS = 1.0
