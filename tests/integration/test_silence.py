@@ -51,10 +51,10 @@ async def test_a_turn_and_its_readers_elsewhere_go_on_over_other_connections(
         with two.hub.watch(turn.session_id) as watch:
             reader = two.hub.reader(watch, turn.first_seq, turn.first_seq, active=True)
             seen: list[Frame] = []
+            impatient(monkeypatch)  # what is under way when the proxy falls silent, too
             while len(seen) < SEEN_BEFORE:
                 seen += await reader.next(10)
             assert not any(frame.ends for frame in seen)
-            impatient(monkeypatch)
             behind.relay.swallow()
             async with asyncio.timeout(10):
                 while not seen[-1].ends:
