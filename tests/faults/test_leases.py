@@ -348,6 +348,9 @@ async def test_a_crowd_of_requests_costs_no_turn_its_lease(database_url: str) ->
     assert "reset" not in types(events)
 
 
+RUN_OUT = "update turns set lease_until = now() - interval '1 s' where turn_id = %(turn)s and attempt = 1"
+
+
 @pytest.mark.parametrize("way", ["it slept", "it was cut off", "it slept, and has no place for another turn"])
 async def test_an_attempt_that_another_took_over_from_a_living_worker_costs_nothing(
     database_url: str, way: str
@@ -366,7 +369,10 @@ async def test_an_attempt_that_another_took_over_from_a_living_worker_costs_noth
                 relay.stall()
             else:
                 vars(living.worker)["_max_turns"] = 0 if "no place" in way else 1
-                execute(database_url, "update turns set lease_until = now() - interval '1 s'", turn)
+                async with asyncio.timeout(20):
+                    while len(wired.calls) < 2:  # a renewal may be quicker than the look for lost turns
+                        execute(database_url, RUN_OUT, turn)
+                        await asyncio.sleep(0.1)
             await wired.called(2)
             await relay.restore()
             await until(lambda: counts(database_url, turn) == (2, 1), "the attempt is not excused")
