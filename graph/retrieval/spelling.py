@@ -57,6 +57,6 @@ def differing(question: str, read_as: str) -> str:
 def slips(unknown: Collection[str], known: Collection[str]) -> dict[str, str]:
     """What the unknown words can only mean. Nothing when that is not clear of all of them: of "simptoms of meisles" the
     rest would be about the symptoms of anything."""
-    near = {word: [meant for meant in known if one_slip(word, meant)] for word in unknown}
+    near = {word: [meant for meant in known if WORD.fullmatch(meant) and one_slip(word, meant)] for word in unknown}
     clear = all(len(meant) == 1 and not MEDICINE.fullmatch(meant[0]) for meant in near.values())
     return {word: meant[0] for word, meant in near.items()} if clear else {}
