@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, IsolationLevel
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from graph import measures
@@ -164,6 +164,14 @@ async def renew(connection: AsyncConnection[Any], held: Sequence[tuple[UUID, UUI
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(query("renew"), parameters, prepare=False)
         return {row["n"] - 1 for row in await cursor.fetchall()}
+
+
+def tail_parameters(cursors: Mapping[UUID, int], limit: int) -> Row:
+    return {
+        "sessions": ",".join(map(str, cursors)),
+        "after": ",".join(map(str, cursors.values())),
+        "limit": limit,
+    }
 
 
 class Log:
@@ -341,8 +349,9 @@ class Log:
     async def read(self, cursors: dict[UUID, int], limit: int) -> list[Event]:
         """The next events (at most `limit` a session) of many sessions, each after its cursor, in order."""
         sessions = list(cursors)
-        rows = await self._rows("tail", sessions=sessions, after=list(cursors.values()), limit=limit)
-        return [Event(sessions[row.pop("n") - 1], **row) for row in rows]
+        async with self._connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(query("tail"), tail_parameters(cursors, limit))
+            return [Event(sessions[n - 1], *columns) for n, *columns in await cursor.fetchall()]
 
     async def events(self, session_id: UUID) -> list[Event]:
         """A session's events without the tokens of ended turns, of one instant."""

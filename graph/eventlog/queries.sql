@@ -283,9 +283,10 @@ select coalesce((select max(e.seq) from events e where e.session_id = s.session_
  where s.session_id = %(session_id)s and s.owner = %(owner)s and s.deleted_at is null;
 
 -- name: tail
--- Many sessions, each with its cursor; n (from 1) tells which, for an id takes longer to read.
+-- Many sessions, each with its cursor; n (from 1) tells which, for an id takes longer to read. Arrays travel as in append.
 select c.n, e.seq, e.turn_id, e.attempt, e.type, e.data::text
-  from unnest(%(sessions)s::uuid[], %(after)s::bigint[]) with ordinality as c (session_id, after, n)
+  from unnest(string_to_array(%(sessions)s, ',')::uuid[], string_to_array(%(after)s, ',')::bigint[])
+       with ordinality as c (session_id, after, n)
  cross join lateral (
    select * from events e where e.session_id = c.session_id and e.seq > c.after order by e.seq limit %(limit)s) e
  order by c.n, e.seq;

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,8 +20,9 @@ from graph.eventlog.outage import Outage
 from graph.eventlog.queries import query
 
 logger = logging.getLogger(__name__)
-COALESCE_SECONDS = 0.01
+COALESCE_SECONDS = 0.005
 PAYLOAD_MAX_SESSIONS = 200  # 37 bytes each; a payload may have 7,999
+KNOWN_SESSIONS = 4096  # whose names are heard again and again while their turns run
 RECONNECT_SECONDS = 1.0
 TEST_SECONDS = 5.0  # nothing waits for it: until notifications are known to arrive, readers poll
 TEST_AGAIN_SECONDS = 60.0
@@ -29,6 +31,8 @@ LISTEN_AGAIN_SECONDS = 5.0
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 Heard = Callable[[list[UUID], list[UUID]], None]
 Changed = Callable[[bool], None]
+
+_session = lru_cache(KNOWN_SESSIONS)(UUID)
 
 
 class Wakeups:
@@ -113,7 +117,7 @@ class Wakeups:
         if sender == self._me:
             return
         try:
-            named = [UUID(session) for session in sessions.split(",")]
+            named = [_session(name) for name in sessions.split(",")]
         except ValueError:
             logger.debug("not a wake-up of ours: %r", payload)
             return

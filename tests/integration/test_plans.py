@@ -15,7 +15,7 @@ import pytest
 from psycopg import AsyncConnection, ClientCursor, Connection
 
 from graph.eventlog.events import Event
-from graph.eventlog.log import Candidate, Log
+from graph.eventlog.log import Candidate, Log, tail_parameters
 from graph.eventlog.queries import query
 from graph.eventlog.writer import HeldTurn, _parameters, _Part, _turns
 from tests.conftest import Say
@@ -136,7 +136,8 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str
     }
     takes = {"worker": "w", "lease_seconds": 6, "reason": "worker_lost"}
     end = {"status": "cancelled", "data": "{}", "attempt": None, "held": False, "spent": 0}
-    current, behind = [STREAMED] * len(running), [STREAMED - 2] * len(running)
+    current = dict.fromkeys(sessions, STREAMED)
+    behind = dict.fromkeys(sessions, STREAMED - 2)
     return [
         Hot("append", _batch(running, 2), 500, 16_000, 12_000, "2 events of each of 500 turns"),
         Hot("append", _batch(running[:100], 10, ending=100), 100, 12_000, 12_000, "10 events of 100 turns that end"),
@@ -156,9 +157,9 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str
         Hot("start_event", {**began, "data": "{}"}, 0, 100, 50),
         Hot("start_result", asked, 0, 60, 50),
         Hot("tail_gate", {"session_id": ended[0], "owner": owner}, 1, 20, 20),
-        Hot("tail", {"sessions": sessions, "after": current, "limit": 256}, 0, 4000, 4000, "of 500, nothing new"),
-        Hot("tail", {"sessions": sessions, "after": behind, "limit": 256}, 1000, 6000, 12_000, "of 500, 2 new of each"),
-        Hot("tail", {"sessions": [ended[0]], "after": [0], "limit": 256}, 256, 1000, 4000, "of one, a page"),
+        Hot("tail", tail_parameters(current, 256), 0, 4000, 4000, "of 500, nothing new"),
+        Hot("tail", tail_parameters(behind, 256), 1000, 6000, 12_000, "of 500, 2 new of each"),
+        Hot("tail", tail_parameters({ended[0]: 0}, 256), 256, 1000, 4000, "of one, a page"),
         Hot("snapshot", {"session_id": ended[0]}, 2 * TURNS_A_SESSION, 1000, 3000, "of 500 events"),
         Hot("snapshot", one, STREAMED, 150, 400, "of a running turn"),
         Hot("sessions", {"owner": owner, "query": "", "before": None, "before_id": None, "limit": 20}, 20, 200, 200),
