@@ -101,7 +101,7 @@ async def stream(
         if "respond-async" in _preferences(prefer or []):
             return _accepted(turn, {"Preference-Applied": "respond-async"})
         reader = replica.hub.reader(watch, turn.first_seq, turn.first_seq - 1, active=True)
-        return TailResponse(replica, reader, owner, "turn", watching.pop_all(), _headers(turn))
+        return TailResponse(replica, reader, "turn", watching.pop_all(), _headers(turn))
 
 
 def _preferences(headers: list[str]) -> set[str]:
@@ -129,17 +129,17 @@ async def chat(body: StartRequest, owner: Owner, replica: Serving) -> Response:
         reader = replica.hub.reader(watch, turn.first_seq, turn.first_seq - 1, active=True)
         try:
             async with asyncio.timeout(replica.settings.stream_window_seconds):
-                end = await _end(replica, reader, owner)
+                end = await _end(replica, reader)
                 lasted_ms = await _lasted_ms(replica, turn, end) if isinstance(end, Cancelled) else 0
                 return _answer(turn, end, lasted_ms)
         except (TimeoutError, DatabaseUnavailable):
             return _accepted(turn)  # the turn is committed: the client goes on at Location
 
 
-async def _end(replica: Replica, reader: Reader, owner: str) -> StreamEvent:
+async def _end(replica: Replica, reader: Reader) -> StreamEvent:
     """The first terminal event after the reader's cursor."""
     while True:
-        for frame in await next_frames(replica, reader, owner, replica.settings.heartbeat_seconds):
+        for frame in await next_frames(replica, reader, replica.settings.heartbeat_seconds):
             if frame.ends:
                 session_id = reader.session_id
                 return (await replica.log.read({session_id: frame.seq - 1}, 1))[0].parse()

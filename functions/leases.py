@@ -120,14 +120,17 @@ class Leases:
 
     async def hand_back_given_up(self) -> None:
         """The turns that were stopped because their leases could not be renewed, and those that were taken away: by a
-        cancel, or by somebody who could not know that this process lives. Raises DatabaseUnavailable; what is refused
-        for good is left to its lease, for nothing else is done before this."""
-        for lease in [lease for lease in self._given_up if lease.task.done()]:
-            try:
-                await self._hand_back(lease.turn)
-            except psycopg.Error:
-                logger.exception("a turn cannot be handed back", extra={"turn_id": str(lease.turn.turn_id)})
+        cancel, or by somebody who could not know that this process lives. What the database does not take just now
+        stays for the next time; what it refuses for good is left to its lease."""
+        over = [lease for lease in self._given_up if lease.task.done()]
+        results = await asyncio.gather(*(self._hand_back(lease.turn) for lease in over), return_exceptions=True)
+        for lease, refusal in zip(over, results, strict=True):
+            if isinstance(refusal, LogError):
+                continue
             self._given_up.remove(lease)
+            if refusal is not None:
+                turn = {"turn_id": str(lease.turn.turn_id)}
+                logger.error("a turn cannot be handed back", exc_info=refusal, extra=turn)
 
     def _give_up(self, lease: Lease) -> None:
         """The turn stops here, and is handed back once its task is over."""
@@ -189,7 +192,7 @@ class Leases:
         try:
             keys = [(lease.turn.session_id, lease.turn.turn_id, lease.turn.attempt, lease.seconds) for lease in held]
             async with self._connected() as connection:
-                kept = await renew(connection, keys)
+                renewal = await renew(connection, keys)
         except (LogError, psycopg.Error) as error:
             self._outage.failed(error)
             return False
@@ -198,14 +201,14 @@ class Leases:
             return False
         self._outage.over()
         for position, lease in enumerate(held):
-            if lease.task.done():
-                continue
-            if position not in kept:
+            if lease.task.done() or position in renewal.unknown:
+                continue  # its stop_timer goes on
+            if position not in renewal.kept:
                 lease.turn.fence()
             elif not lease.turn.fenced:
                 lease.stop_timer.cancel()
                 lease.stop_timer = self._timer(lease.turn, self._ends(asked))
-        return True
+        return not renewal.unknown
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection[Any]]:

@@ -23,6 +23,7 @@ from graph.eventlog.events import Event
 from graph.eventlog.hub import Hub
 from graph.eventlog.log import PREPARE_THRESHOLD, Turn, open_pool
 from graph.eventlog.sessions import Sessions
+from graph.eventlog.silence import Silence
 from graph.eventlog.wakeups import Wakeups
 
 POLL_SECONDS_WITH_NOTIFY = 0.25
@@ -51,6 +52,7 @@ class Replica:
     database_url: str
     log: Sessions
     hub: Hub
+    silence: Silence
     limits: Limits
     spans: Spans
     secret_key: str = ""
@@ -132,7 +134,7 @@ async def open_replica(
         )
         log = Sessions(await stack.enter_async_context(pool))
         hub = Hub(log.read, encode, POLL_SECONDS_ALONE)
-        replica = Replica(settings, database_url, log, hub, Limits(settings), spans)
+        replica = Replica(settings, database_url, log, hub, Silence(log.silent), Limits(settings), spans)
         replica.secret_key = settings.secret_key or await log.secret(OWNER_KEY, secrets.token_urlsafe(32))
         await stack.enter_async_context(hub.running())
         if settings.notify == "on":

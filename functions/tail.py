@@ -15,7 +15,7 @@ from functions.contract import Problem
 from functions.frames import IDLE, OPENING, PING, buffered_opening
 from functions.metrics import Delivery
 from functions.replica import Replica, Serving
-from graph.eventlog.errors import BadCursor, DatabaseUnavailable, LogError
+from graph.eventlog.errors import BadCursor, DatabaseUnavailable, LogError, SessionNotFound
 from graph.eventlog.hub import Frame, Reader
 
 CURSOR = r"^[0-9]{1,18}$"
@@ -70,7 +70,6 @@ class TailResponse(Response):
         self,
         replica: Replica,
         reader: Reader,
-        owner: str,
         follow: Follow,
         watching: ExitStack,
         headers: Mapping[str, str] | None = None,
@@ -79,7 +78,7 @@ class TailResponse(Response):
     ) -> None:
         super().__init__(status_code=200, headers={**HEADERS, **(headers or {})})
         del self.headers["content-length"]
-        self._replica, self._reader, self._owner = replica, reader, owner
+        self._replica, self._reader = replica, reader
         self._follow, self._watching, self._left = follow, watching, left
         self._wire = wire or _ours(replica)
 
@@ -115,7 +114,7 @@ class TailResponse(Response):
             if wait <= 0:
                 break
             try:
-                frames = await next_frames(self._replica, self._reader, self._owner, wait)
+                frames = await next_frames(self._replica, self._reader, wait)
             except LogError:
                 break  # a clean end: the client comes back with its cursor, here or elsewhere
             ended = self._follow == "turn" and any(frame.ends for frame in frames)
@@ -134,13 +133,15 @@ class TailResponse(Response):
         await _send(send, b"", more=False)
 
 
-async def next_frames(replica: Replica, reader: Reader, owner: str, wait: float) -> list[Frame]:
+async def next_frames(replica: Replica, reader: Reader, wait: float) -> list[Frame]:
     """The reader's next frames, or none. A silence may be that the session was erased: then SessionNotFound."""
     frames = await reader.next(wait)
     if not frames and not replica.hub.draining:
         with suppress(DatabaseUnavailable):
-            gate = await replica.log.gate(reader.session_id, owner)
-            if gate.active and replica.worker is not None:
+            active = await replica.silence.active(reader.session_id)
+            if active is None:
+                raise SessionNotFound
+            if active and replica.worker is not None:
                 await replica.worker.silent(reader.session_id)
     return frames
 
@@ -188,4 +189,4 @@ async def tail(
         if replica.buffered and not gate.active and cursor == gate.last_seq:
             return Response(IDLE, media_type=TailResponse.media_type, headers=HEADERS)
         reader = replica.hub.reader(watch, gate.last_seq, cursor, active=gate.active)
-        return TailResponse(replica, reader, owner, follow, watching.pop_all())
+        return TailResponse(replica, reader, follow, watching.pop_all())

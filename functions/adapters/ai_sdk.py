@@ -232,4 +232,4 @@ async def _stream(
 ) -> Response:
     reader = await runs.watch(replica, owner, told, watching)
     wire = ChatWire(told, start, resets=version >= RESETS_SINCE)
-    return TailResponse(replica, reader, owner, "turn", watching.pop_all(), {**STREAM_HEADERS, **headers}, wire)
+    return TailResponse(replica, reader, "turn", watching.pop_all(), {**STREAM_HEADERS, **headers}, wire)

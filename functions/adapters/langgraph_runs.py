@@ -195,7 +195,7 @@ async def _stream(
     after = place or Place()
     reader = await runs.watch(replica, owner, told, watching, after.seq)
     headers, wire = _paths(told, modes), RunWire(told, modes, after)
-    return TailResponse(replica, reader, owner, "turn", watching.pop_all(), headers, wire, left=left if stops else None)
+    return TailResponse(replica, reader, "turn", watching.pop_all(), headers, wire, left=left if stops else None)
 
 
 async def _stops(request: Request, replica: Serving, cancel_on_disconnect: bool = False) -> bool:
@@ -341,7 +341,7 @@ async def _result(
     try:
         async with asyncio.timeout(replica.settings.stream_window_seconds):
             while told.end is None and not replica.hub.draining:
-                frames = await next_frames(replica, reader, owner, replica.settings.heartbeat_seconds)
+                frames = await next_frames(replica, reader, replica.settings.heartbeat_seconds)
                 if stops_with is not None and await stops_with.is_disconnected():
                     await runs.stop(replica, owner, told.session_id, told.turn_id)
                 if any(frame.ends for frame in frames):

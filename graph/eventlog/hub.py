@@ -20,6 +20,7 @@ from graph.eventlog.outage import Outage
 
 logger = logging.getLogger(__name__)
 RING_MAX_FRAMES = 256
+RING_MAX_BYTES = 1024 * 1024  # a graph's own events may be large
 PAGE_EVENTS = 256
 TAKEN_MAX_BYTES = 64 * 1024  # by a reader at once: what it holds while its client takes nothing
 IDLE_POLL_SECONDS = 1.0
@@ -47,6 +48,7 @@ class Watch:
         self.grown = False
         self.floor = 0  # the ring holds every frame with floor < seq ≤ head
         self.ring: deque[Frame] = deque()
+        self._ring_bytes = 0
         self.active = True
         self.next_poll = 0.0
         self._waiters: set[asyncio.Future[None]] = set()
@@ -61,8 +63,11 @@ class Watch:
         self.ring.append(frame)
         self.head = frame.seq
         self.active = not frame.ends
-        if len(self.ring) > RING_MAX_FRAMES:
-            self.floor = self.ring.popleft().seq
+        self._ring_bytes += len(frame.data)
+        while len(self.ring) > RING_MAX_FRAMES or self._ring_bytes > RING_MAX_BYTES:
+            oldest = self.ring.popleft()
+            self._ring_bytes -= len(oldest.data)
+            self.floor = oldest.seq
         self.wake()
 
     def after(self, cursor: int) -> list[Frame] | None:

@@ -12,12 +12,13 @@ from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, IsolationLevel
+from psycopg.errors import LockNotAvailable
 from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from graph import measures
 from graph.eventlog import errors
-from graph.eventlog.connection import SILENCE
+from graph.eventlog.connection import LOCK_PATIENCE, LOCK_PATIENCE_ALONE, SILENCE
 from graph.eventlog.events import CancelReason, Event, TurnStatus, encode_data, timestamp
 from graph.eventlog.queries import query
 from graph.eventlog.snapshot import Snapshot, fold, judge
@@ -26,6 +27,7 @@ Row = dict[str, Any]
 Pool = AsyncConnectionPool[AsyncConnection[Row]]
 TITLE_MAX_CHARACTERS = 80
 CANCEL_LOCK_TIMEOUT_SECONDS = 3
+IDLE_IN_TRANSACTION_SECONDS = 5  # a process that is frozen between two statements must not hold a turn's row for longer
 POOL_TIMEOUT_SECONDS = 5
 NOT_PREPARED = ("26000", "42P05")  # a prepared statement that another's connection has: a pooler came between
 QUOTA_SECONDS = 60
@@ -151,11 +153,36 @@ def _refuse_beyond_quota(asked: Row | None) -> None:
         raise errors.TooManyTurns(asked["active"], asked["seconds"])
 
 
-async def renew(connection: AsyncConnection[Any], held: Sequence[tuple[UUID, UUID, int, float]]) -> set[int]:
-    """Renews the leases of (session, turn, attempt, seconds)s; gives the positions that are still held. Planned each
-    time: a plan from when there were few turns would read all of them for each that is held."""
+class Renewal(NamedTuple):
+    """Positions: of the leases that last on, and of those of which nothing is known, for somebody holds their rows."""
+
+    kept: set[int]
+    unknown: set[int]
+
+
+LeaseKey = tuple[UUID, UUID, int, float]  # session, turn, attempt, seconds
+
+
+async def renew(connection: AsyncConnection[Any], held: Sequence[LeaseKey]) -> Renewal:
+    """Renews these leases in one statement; where a row is held for too long, each by itself."""
+    try:
+        return Renewal(await _renew(connection, held, LOCK_PATIENCE), set())
+    except LockNotAvailable:
+        renewal = Renewal(set(), set())
+    for position, lease in enumerate(held):
+        try:
+            if await _renew(connection, [lease], LOCK_PATIENCE_ALONE):
+                renewal.kept.add(position)
+        except LockNotAvailable:
+            renewal.unknown.add(position)
+    return renewal
+
+
+async def _renew(connection: AsyncConnection[Any], held: Sequence[LeaseKey], patience: str) -> set[int]:
+    """Planned each time: a plan from when there were few turns would read all of them for each that is held."""
     sessions, turns, attempts, seconds = zip(*held, strict=True)
     parameters = {
+        "patience": patience,
         "sessions": list(sessions),
         "turns": list(turns),
         "attempts": list(attempts),
@@ -199,6 +226,10 @@ class Log:
             if pipeline:
                 await stack.enter_async_context(connection.pipeline())
             await stack.enter_async_context(connection.transaction())
+            if not pipeline:
+                await connection.execute(
+                    f"set local idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_SECONDS}s'"
+                )
             yield connection
 
     async def _rows(self, statement: str, /, **parameters: Any) -> list[Row]:
@@ -277,11 +308,18 @@ class Log:
         return [Candidate(**row) for row in await self._rows("candidates", limit=limit)]
 
     async def claim(self, candidate: Candidate, worker: str, lease_seconds: float, reason: str) -> Claim | None:
-        """Takes the turn for one attempt, or None when another was first. A later attempt appends `reset`."""
+        """Takes the turn for one attempt, or None when another was first, or holds its row. A later attempt appends
+        `reset`."""
         parameters = {**candidate._asdict(), "worker": worker, "lease_seconds": lease_seconds, "reason": reason}
-        async with self._transaction(pipeline=True) as connection:
-            await connection.execute(query("lock_turn"), parameters)
-            result = await connection.execute(query("claim"), parameters)
+        try:
+            async with self._transaction(pipeline=True) as connection:
+                await connection.execute(f"set local lock_timeout = '{LOCK_PATIENCE_ALONE}'")
+                await connection.execute(query("lock_turn"), parameters)
+                result = await connection.execute(query("claim"), parameters)
+        except errors.DatabaseUnavailable as error:
+            if isinstance(error.__cause__, LockNotAvailable):
+                return None
+            raise
         row = await result.fetchone()
         measures.TAKEN_OVER.inc(int(row is not None and row["attempt"] > 1))
         return Claim(candidate.session_id, candidate.turn_id, **row) if row else None
@@ -290,10 +328,11 @@ class Log:
         """By the worker that held the attempt and lives: it costs the turn nothing, also when another has taken over
         since. Tells whether the turn was still its own."""
         parameters = {"session_id": session_id, "turn_id": turn_id, "attempt": attempt}
-        given = bool(await self._rows("hand_back", **parameters))
-        if not given:
-            await self._rows("excuse", **parameters)
-        return given
+        async with self._transaction(pipeline=True) as connection:
+            await connection.execute(f"set local lock_timeout = '{LOCK_PATIENCE}'")
+            given = await connection.execute(query("hand_back"), parameters)
+            await connection.execute(query("excuse"), parameters)  # of a turn that was given back just now: nothing
+        return bool(given.rowcount)
 
     async def cancel(self, session_id: UUID, owner: str | None, turn_id: UUID | None, reason: CancelReason) -> Ended:
         """Takes the pen: raises the attempt, folds the tokens and appends `cancelled`, in one transaction.
@@ -345,6 +384,11 @@ class Log:
         if not rows:
             raise errors.SessionNotFound
         return Gate(**rows[0])
+
+    async def silent(self, sessions: Sequence[UUID]) -> dict[UUID, bool]:
+        """Of these sessions those that are not erased, and whether a turn of theirs is under way."""
+        rows = await self._rows("silent", sessions=",".join(map(str, sessions)))
+        return {sessions[row["n"] - 1]: row["active"] for row in rows}
 
     async def read(self, cursors: dict[UUID, int], limit: int) -> list[Event]:
         """The next events (at most `limit` a session) of many sessions, each after its cursor, in order."""

@@ -130,17 +130,20 @@ select c.attempt, c.first_seq, coalesce((select seq from r), last.seq) + 1 as ne
 -- compared each of them with each of the batch.
 -- A turn comes as (session_id, turn_id, attempt, ends, last_seq); the last two are empty, or the status that its last
 -- event brings and that event's seq.
+-- Waits for a row that another has locked for no longer than `patience` (55P03): set for this transaction, before the first
+-- row is locked.
 -- A turn without events only fences the batch's checkpoint statements. Returns the n (from 1) that were accepted; of the
 -- others no row was written. Arrays travel as joined strings (cheaper in the client than arrays, measured); JSON text
 -- holds no raw control characters, so that U+001E can part it.
-with batch as (
+with patience as materialized (select set_config('lock_timeout', %(patience)s, true)),
+batch as (
   select * from unnest(string_to_array(%(sessions)s, ',')::uuid[], string_to_array(%(turns)s, ',')::uuid[],
                        string_to_array(%(attempts)s, ',')::int[], string_to_array(%(ends)s, ',', ''),
                        string_to_array(%(last_seqs)s, ',', '')::bigint[])
          with ordinality as b (session_id, turn_id, attempt, ends, last_seq, n)),
 held as materialized (
   select b.n, b.session_id, b.turn_id, b.attempt, b.ends, b.last_seq
-    from (select * from batch order by session_id, turn_id) b
+    from (select batch.* from patience cross join batch order by session_id, turn_id) b
    cross join lateral (
          select from turns t
           where t.session_id = b.session_id and t.turn_id = b.turn_id and t.attempt = b.attempt and t.status = 'running'
@@ -207,12 +210,14 @@ select 1 from events
 -- name: renew
 -- LEASES of many turns; same order of locks as append. A missing n has been fenced. The held turns' status, which is
 -- known, stands in the last condition so that few are expected and each is looked up by its key, not in all turns.
-with batch as (
+-- `patience` as in append.
+with patience as materialized (select set_config('lock_timeout', %(patience)s, true)),
+batch as (
   select * from unnest(%(sessions)s::uuid[], %(turns)s::uuid[], %(attempts)s::int[], %(seconds)s::float8[])
          with ordinality as b (session_id, turn_id, attempt, seconds, n)),
 held as materialized (
   select b.n, b.session_id, b.turn_id, b.seconds, held.status
-    from (select * from batch order by session_id, turn_id) b
+    from (select batch.* from patience cross join batch order by session_id, turn_id) b
    cross join lateral (
          select t.status from turns t
           where t.session_id = b.session_id and t.turn_id = b.turn_id and t.attempt = b.attempt and t.status = 'running'
@@ -281,6 +286,12 @@ select coalesce((select max(e.seq) from events e where e.session_id = s.session_
        exists (select 1 from turns t where t.session_id = s.session_id and t.status in ('queued', 'running')) as active
   from sessions s
  where s.session_id = %(session_id)s and s.owner = %(owner)s and s.deleted_at is null;
+
+-- name: silent
+-- Of many sessions that say nothing: those that are not erased, and whether a turn of theirs is under way.
+select c.n, exists (select 1 from turns t where t.session_id = s.session_id and t.status in ('queued', 'running')) as active
+  from unnest(string_to_array(%(sessions)s, ',')::uuid[]) with ordinality as c (session_id, n)
+  join sessions s on s.session_id = c.session_id and s.deleted_at is null;
 
 -- name: tail
 -- Many sessions, each with its cursor; n (from 1) tells which, for an id takes longer to read. Arrays travel as in append.
@@ -361,9 +372,11 @@ update sessions set title = %(title)s
 returning session_id;
 
 -- name: erase_session
--- ERASE 1/3. Locks the session against starts; the tombstone keeps its id from ever being used again.
+-- ERASE 1/3. Locks the session against starts; the tombstone keeps its id from ever being used again. With an age only if
+-- nothing was asked for so long: a start that was faster has changed updated_at in the row that this one locks.
 update sessions set deleted_at = now(), title = '', owner = ''
  where session_id = %(session_id)s and owner = %(owner)s and deleted_at is null
+   and (%(age_seconds)s::float8 is null or updated_at < now() - make_interval(secs => %(age_seconds)s))
 returning session_id;
 
 -- name: lock_turns

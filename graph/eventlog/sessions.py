@@ -37,9 +37,12 @@ class Sessions(Log):
     async def rename(self, session_id: UUID, owner: str, title: str) -> None:
         await self._owned("rename_session", session_id=session_id, owner=owner, title=title)
 
-    async def erase(self, session_id: UUID, owner: str) -> None:
-        """Deletes log, turns, checkpoints and feedback. A tombstone stays, so that seq never starts again at 1."""
-        parameters = {"session_id": session_id, "owner": owner}
+    async def erase(self, session_id: UUID, owner: str, age_seconds: float | None = None) -> None:
+        """Deletes log, turns, checkpoints and feedback. A tombstone stays, so that seq never starts again at 1.
+
+        With `age_seconds` only if nothing was asked there for so long, else SessionNotFound.
+        """
+        parameters = {"session_id": session_id, "owner": owner, "age_seconds": age_seconds}
         async with self._transaction() as connection:
             found = await (await connection.execute(query("erase_session"), parameters)).fetchone()
             if found is None:
@@ -51,8 +54,8 @@ class Sessions(Log):
         """Erases up to `limit` sessions in which nothing was asked for so long; gives how many."""
         rows = await self._rows("expired_sessions", age_seconds=age_seconds, limit=limit)
         for row in rows:
-            with suppress(errors.SessionNotFound):  # its owner was faster
-                await self.erase(row["session_id"], row["owner"])
+            with suppress(errors.SessionNotFound):  # its owner was faster, and erased it or asked something
+                await self.erase(row["session_id"], row["owner"], age_seconds)
         return len(rows)
 
     async def judge(self, session_id: UUID, owner: str, turn_id: UUID, value: int, comment: str | None) -> None:

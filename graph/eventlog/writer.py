@@ -20,6 +20,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from graph import measures
+from graph.eventlog.connection import LOCK_PATIENCE, LOCK_PATIENCE_ALONE
 from graph.eventlog.errors import Fenced, LogError
 from graph.eventlog.events import ENDS, Event, NewEvent, encode_data, timestamp
 from graph.eventlog.outage import Outage
@@ -27,6 +28,7 @@ from graph.eventlog.queries import query
 
 logger = logging.getLogger(__name__)
 BUFFER_MAX_EVENTS = 512
+BUFFER_MAX_CUSTOM = 16  # a graph's own events, of which each may be large
 GATHER_SECONDS = 0.02  # from one commit's begin to the next one's, while nobody waits
 GATHER_EVENTS = 64  # so many share a commit's costs well enough
 WAIT_FOR_WRITES_SECONDS = 0.05  # a task that wrote nothing has no writes to wait for
@@ -38,10 +40,9 @@ AGAIN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 FLIGHT_TIMEOUT_MS = 2000
 FLIGHT_TIMEOUT_SINCE = 170_000  # Postgres 17; idle_in_transaction_session_timeout does not run inside a pipeline
 
-# Refusals that pass. SQLSTATEs by their beginning: no room or no memory; a deadlock, a serialisation failure.
-PASSING = ("53", "40")
-# What may lie at one turn of a batch: a lock that it waits for, a statement that took too long or was cancelled.
-PASSING_ALONE = ("55P03", "57014", "40P01")
+# Refusals that pass. SQLSTATEs by their beginning: no room or no memory; a deadlock, a serialisation failure; a lock
+# that was waited for, a statement that took too long or was cancelled.
+PASSING = ("53", "40", "55P03", "57014")
 # A server that another has replaced, and only reads now; a prepared statement that is not there, behind a new pooler.
 PASSING_ELSEWHERE = ("25006", "26000", "42P05")
 
@@ -70,6 +71,9 @@ class HeldTurn:
     put_failure: BaseException | None = None  # of a checkpoint that nobody waited for
     pending: list[NewEvent] = field(default_factory=list)
     again: "_Part | None" = None  # what the database refused for the moment: it goes before anything newer
+    refusals: int = 0  # of that, one after the other
+    rests: bool = False  # until the pause after a refusal is over
+    alone: bool = False  # what was refused may be this turn's fault: nobody else's events go with it
     jobs: list["_Job"] = field(default_factory=list)
     waiting: list["asyncio.Future[None]"] = field(default_factory=list)
     written: set[str] = field(default_factory=set)  # tasks whose writes were handed in, or are waited for no longer
@@ -149,7 +153,8 @@ class Writer:
             await self._connection.close()
 
     async def append(self, turn: HeldTurn, *events: NewEvent) -> None:
-        """Hands events in; waits only while the turn is BUFFER_MAX_EVENTS ahead of the database. Raises Fenced."""
+        """Hands events in, one at least; waits only while the turn is BUFFER_MAX_EVENTS ahead of the database, or
+        BUFFER_MAX_CUSTOM. Raises Fenced."""
         self._check(turn)
         turn.pending.extend(events)
         self._touch(turn)
@@ -159,7 +164,9 @@ class Writer:
         for event in events:
             if event.task and event.task not in turn.written:
                 asyncio.get_running_loop().call_later(WAIT_FOR_WRITES_SECONDS, self._written, turn, event.task)
-        if len(turn.pending) > BUFFER_MAX_EVENTS:
+        if len(turn.pending) > BUFFER_MAX_EVENTS or (
+            events[-1].type == "custom" and sum(event.type == "custom" for event in turn.pending) > BUFFER_MAX_CUSTOM
+        ):
             await self.flush(turn)
 
     async def flush(self, turn: HeldTurn) -> None:
@@ -211,7 +218,7 @@ class Writer:
         self._awaited.clear()
 
     async def _run(self) -> None:
-        refusals, began = 0, float("-inf")
+        began = float("-inf")
         while True:
             await self._wanted.wait()
             await self._gathered(began)
@@ -220,17 +227,16 @@ class Writer:
             parts: list[_Part] = []
             try:
                 parts = self._take()
-                if parts:
-                    await self._commit(parts)
+                together = [part for part in parts if not part.turn.alone]
+                for batch in (together, *([part] for part in parts if part.turn.alone)):
+                    if batch:
+                        await self._commit(batch)
             except Exception as error:
                 logger.exception("append failed")
                 await self._drop()
                 for part in parts:
                     if not part.settled and part.turn.again is None:
                         _fail(part, error)
-            if waits := sum(part.turn.again is not None for part in parts):
-                await asyncio.sleep(_pause_seconds(refusals))
-            refusals = refusals + 1 if waits == len(parts) else 0
 
     def _take(self) -> list[_Part]:
         stamp = timestamp()
@@ -238,27 +244,33 @@ class Writer:
         parts = []
         for turn in turns:
             if turn.again is not None and _may_write(turn):
-                self._touch(turn)  # for what came in meanwhile
-                parts.append(turn.again)
-                turn.again = None
+                if not turn.rests:
+                    self._touch(turn)  # for what came in meanwhile
+                    parts.append(turn.again)
+                    turn.again = None
             elif (part := _take_part(turn, stamp)) is not None:
                 parts.append(part)
         return parts
 
     async def _commit(self, parts: list[_Part]) -> None:
-        """One flight for all. If the database refuses the batch as a whole, each turn goes alone, or all go again when
-        it is nobody's fault."""
+        """One flight for all. If the database refuses the batch as a whole, each turn goes alone, so that only the one
+        at whose door it lies has to wait, or fails."""
         try:
             with measures.COMMIT_SECONDS.time():
                 accepted = await self._flight(parts)
         except psycopg.Error as error:
             if await self._lost_with(error):
                 await self._after_lost_answer(parts, error)
-            elif _passes(error) and (len(parts) == 1 or error.sqlstate not in PASSING_ALONE):
-                await self._again(parts, error)
+            elif error.sqlstate in PASSING_ELSEWHERE:
+                await self._drop()
+                self._refused_for_now(parts, error)
             elif len(parts) > 1:
                 for part in parts:
+                    part.turn.alone = True
+                for part in parts:
                     await self._commit([part])
+            elif _passes(error):
+                self._refused_for_now(parts, error)
             else:
                 await self._alone(parts[0], error)
         else:
@@ -278,23 +290,35 @@ class Writer:
         if self._connection is not None:
             await self._connection.close()
 
-    async def _again(self, parts: list[_Part], error: psycopg.Error) -> None:
-        """After a pause, before anything newer of these turns; others' goes with it."""
-        logger.warning("append refused for now, %d turns go again: %s", len(parts), type(error).__name__)
-        if error.sqlstate in PASSING_ELSEWHERE:
-            await self._drop()
+    def _refused_for_now(self, parts: list[_Part], error: psycopg.Error) -> None:
+        if not any(part.turn.refusals for part in parts):  # else it is said already
+            logger.warning("append refused for now, %d turns go again: %s", len(parts), type(error).__name__)
+        self._again(parts)
+
+    def _again(self, parts: list[_Part]) -> None:
+        """After a pause, before anything newer of these turns; others' goes on meanwhile."""
         for part in parts:
-            part.turn.again = part
-            self._touch(part.turn)
+            turn = part.turn
+            turn.again, turn.rests = part, True
+            asyncio.get_running_loop().call_later(_pause_seconds(turn.refusals), self._rested, turn)
+            turn.refusals += 1
+
+    def _rested(self, turn: HeldTurn) -> None:
+        turn.rests = False
+        self._touch(turn)
 
     async def _after_lost_answer(self, parts: list[_Part], error: psycopg.Error) -> None:
-        """The connection broke: what had committed stays, the rest goes again, each turn alone."""
+        """The connection broke: what had committed stays, the rest goes again, each turn alone: what ended the
+        connection may lie at one of them."""
         logger.warning("append interrupted, %d turns go again: %s", len(parts), type(error).__name__)
+        lost: list[_Part] = []
         for part in parts:
             if await self._stands(part):
                 self._settle([part])
             else:
-                await self._commit([part])
+                part.turn.alone = True
+                lost.append(part)
+        self._again(lost)
 
     async def _stands(self, part: _Part) -> bool:
         """Whether the part's last row is in the log. A turn's rows of a batch are all there or none."""
@@ -403,6 +427,7 @@ class Writer:
         except Exception:  # it is committed all the same
             logger.exception("committed events were not announced, readers poll")
         for part in parts:
+            part.turn.refusals, part.turn.alone = 0, False
             _resolve(part)
 
 
@@ -419,7 +444,7 @@ def _count(rows: list[Event]) -> None:
 
 def _passes(error: psycopg.Error) -> bool:
     state = error.sqlstate or ""
-    return state.startswith(PASSING) or state in (*PASSING_ALONE, *PASSING_ELSEWHERE)
+    return state.startswith(PASSING) or state in PASSING_ELSEWHERE
 
 
 def _resolve(part: _Part) -> None:
@@ -478,6 +503,7 @@ def _turns(turns: Sequence[HeldTurn]) -> dict[str, str]:
 def _parameters(parts: Sequence[_Part]) -> dict[str, Any]:
     numbered = [(n, row) for n, part in enumerate(parts, 1) for row in part.rows]
     return {
+        "patience": LOCK_PATIENCE_ALONE if parts[0].turn.alone else LOCK_PATIENCE,
         **_turns([part.turn for part in parts]),
         "ends": ",".join(part.ends for part in parts),
         "last_seqs": ",".join(str(part.rows[-1].seq) if part.ends else "" for part in parts),

@@ -121,6 +121,26 @@ async def test_a_finished_stage_is_not_repeated_and_its_end_is_said_once(databas
     assert said[-1] == "done"
 
 
+async def test_a_turn_whose_row_somebody_holds_costs_no_other_turn_anything(database_url: str) -> None:
+    """Longer than a lease. The others are answered meanwhile, and what is asked meanwhile is begun."""
+    async with (
+        workshop(database_url, model="scripted?tokens=60&delay_ms=50", lease_seconds=2) as shop,
+        await psycopg.AsyncConnection.connect(database_url) as rival,
+    ):
+        locked, other = await shop.ask(), await shop.ask()
+        for turn in (locked, other):
+            await shop.until(turn, "token")
+        await rival.execute("select 1 from turns where turn_id = %s for update", [locked.turn_id])
+        events = await shop.ended(other)
+        later = await shop.ask()
+        await shop.until(later, "token")
+        await rival.rollback()
+        at_last = await shop.ended(locked)
+    assert "reset" not in types(events)
+    assert counts(database_url, other) == (1, 0)
+    assert types(at_last)[-1] == "done"
+
+
 async def test_a_hand_back_costs_no_attempt(database_url: str) -> None:
     slow = "scripted?tokens=20&delay_ms=50"
     turn: Turn | None = None

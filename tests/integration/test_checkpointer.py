@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.report import ProgressCallbacks
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -20,7 +21,8 @@ from graph.eventlog.events import NewEvent
 from graph.eventlog.log import Candidate, Log, Pool
 from graph.eventlog.saver import EventLogSaver, held_turn
 from graph.eventlog.sessions import Sessions
-from tests.support.turns import OWNER, all_events, held, holding, open_writer, token, until_events
+from graph.eventlog.writer import HeldTurn, Writer
+from tests.support.turns import OWNER, all_events, held, holding, open_writer, started, token, until_events
 from tests.support.workshop import workshop
 
 
@@ -37,14 +39,46 @@ def _graph(saver: EventLogSaver) -> Any:
     )
 
 
-@pytest.mark.timeout(240)
-async def test_the_checkpointer_conformance_suite_passes(pool: Pool) -> None:
-    @checkpointer_test(name="EventLogSaver")
-    async def saver() -> AsyncIterator[EventLogSaver]:
-        yield EventLogSaver(pool)
+class HoldingSaver(EventLogSaver):
+    """Every thread is the session of a held turn, so that what is put goes through the writer."""
 
-    report = await validate(saver, progress=ProgressCallbacks.quiet())
-    assert report.passed_all_base() and report.passed_all(), report.to_dict()
+    def __init__(self, log: Sessions, writer: Writer) -> None:
+        super().__init__(log.pool, writer)
+        self._log = log
+        self.held: dict[str, HeldTurn] = {}
+
+    def _turn_of(self, config: RunnableConfig) -> HeldTurn | None:
+        return self.held.get(config["configurable"]["thread_id"])
+
+    async def _hold(self, config: RunnableConfig) -> None:
+        thread_id = config["configurable"]["thread_id"]
+        if thread_id not in self.held:
+            self.held[thread_id] = await held(self._log, await started(self._log, UUID(thread_id)))
+
+    async def aput(self, config: RunnableConfig, *rest: Any) -> RunnableConfig:
+        await self._hold(config)
+        return await super().aput(config, *rest)
+
+    async def aput_writes(self, config: RunnableConfig, *rest: Any) -> None:
+        await self._hold(config)
+        await super().aput_writes(config, *rest)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("through_the_writer", [False, True], ids=["by itself", "through the writer"])
+async def test_the_checkpointer_conformance_suite_passes(
+    database_url: str, log: Sessions, through_the_writer: bool
+) -> None:
+    async with open_writer(database_url) as writer:
+
+        @checkpointer_test(name="EventLogSaver")
+        async def saver() -> AsyncIterator[EventLogSaver]:
+            yield HoldingSaver(log, writer) if through_the_writer else EventLogSaver(log.pool)
+
+        report = await validate(saver, progress=ProgressCallbacks.quiet())
+        assert report.passed_all_base(), report.to_dict()
+        assert report.passed_all(), report.to_dict()
+        assert (writer.commits > 50) == through_the_writer
 
 
 async def test_a_held_turns_checkpoints_commit_through_the_writer(database_url: str, log: Sessions, pool: Pool) -> None:

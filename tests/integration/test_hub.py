@@ -12,7 +12,7 @@ import pytest
 from functions.frames import encode
 from graph.eventlog import hub as hub_module
 from graph.eventlog.events import Event
-from graph.eventlog.hub import RING_MAX_FRAMES, TAKEN_MAX_BYTES, Frame, Hub
+from graph.eventlog.hub import RING_MAX_BYTES, RING_MAX_FRAMES, TAKEN_MAX_BYTES, Frame, Hub
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import HeldTurn, Writer
 from tests.support.turns import all_events, done, holding, open_writer, token
@@ -84,6 +84,21 @@ async def test_a_reader_behind_the_ring_pages_from_the_table(database_url: str, 
             while not frames or not frames[-1].ends:
                 frames += await slow.next(5)
     assert [frame.seq for frame in frames] == list(range(1, TOKENS + 3))
+
+
+async def test_a_ring_is_bounded_in_bytes_too(database_url: str, log: Sessions) -> None:
+    turn, sizes = await holding(log), [400_000, 10, 700_000, 20, 2_000_000, 30]
+    async with open_hub(log) as hub, open_writer(database_url, hub.publish) as writer:
+        with hub.watch(turn.session_id) as watch:
+            reader = hub.reader(watch, 1, 1, active=True)
+            for size in sizes:
+                await writer.append(turn, token("x" * size))
+                await writer.flush(turn)
+                assert sum(len(frame.data) for frame in watch.ring) <= RING_MAX_BYTES
+            taken: list[Frame] = []
+            while len(taken) < len(sizes):
+                taken += await reader.next(5)
+    assert [frame.seq for frame in taken] == list(range(2, 2 + len(sizes)))
 
 
 async def test_a_reader_takes_no_more_at_once_than_a_stalled_client_may_hold(database_url: str, log: Sessions) -> None:

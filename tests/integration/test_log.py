@@ -10,9 +10,16 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from graph.eventlog.errors import Fenced, NotTheLastTurn, SessionBusy, SessionNotFound, TurnNotFound
+from graph.eventlog.errors import (
+    DatabaseUnavailable,
+    Fenced,
+    NotTheLastTurn,
+    SessionBusy,
+    SessionNotFound,
+    TurnNotFound,
+)
 from graph.eventlog.events import ENDS, Event
-from graph.eventlog.log import Candidate, renew
+from graph.eventlog.log import Candidate, Renewal, renew
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.snapshot import fold
 from graph.eventlog.writer import HeldTurn, Statement, Writer
@@ -218,8 +225,41 @@ async def test_law_3_a_renewal_of_a_stale_attempt_renews_nothing(log: Sessions) 
     taken = await held(log, Candidate(stale.session_id, stale.turn_id, attempt=stale.attempt))
     keys = [(turn.session_id, turn.turn_id, turn.attempt, 60.0) for turn in (stale, taken)]
     async with log.pool.connection() as connection:
-        assert await renew(connection, keys[:1]) == set()
-        assert await renew(connection, keys) == {1}
+        assert (await renew(connection, keys[:1])).kept == set()
+        assert (await renew(connection, keys)).kept == {1}
+
+
+async def test_a_lease_whose_row_somebody_holds_costs_no_other_lease(
+    database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.eventlog.log.LOCK_PATIENCE", "50ms")
+    locked, healthy = await holding(log), await holding(log)
+    keys = [(turn.session_id, turn.turn_id, turn.attempt, 60.0) for turn in (locked, healthy)]
+    async with await AsyncConnection.connect(database_url) as rival, log.pool.connection() as connection:
+        await rival.execute("select 1 from turns where turn_id = %s for update", [locked.turn_id])
+        assert await renew(connection, keys) == Renewal(kept={1}, unknown={0})
+        assert await log.claim(Candidate(locked.session_id, locked.turn_id, 1), "other", 60, "worker_lost") is None
+        await rival.rollback()
+        assert await renew(connection, keys) == Renewal(kept={0, 1}, unknown=set())
+
+
+async def test_a_process_that_is_frozen_in_a_transaction_does_not_hold_a_turn_for_long(
+    database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.eventlog.log.IDLE_IN_TRANSACTION_SECONDS", 0.2)
+    turn = await holding(log)
+
+    async def freeze(writer: Writer) -> None:
+        async with log._transaction() as connection:  # as an erasure does
+            await connection.execute("select 1 from turns where turn_id = %s for update", [turn.turn_id])
+            await writer.append(turn, token("fine"))
+            async with asyncio.timeout(10):
+                await writer.flush(turn)
+
+    async with open_writer(database_url) as writer:
+        with pytest.raises(DatabaseUnavailable):
+            await freeze(writer)
+    assert [event.type for event in await all_events(log, turn.session_id)] == ["turn_started", "token"]
 
 
 async def test_a_turn_s_end_and_its_last_checkpoint_commit_together(database_url: str, log: Sessions) -> None:

@@ -360,7 +360,7 @@ class Conversations(RuleBasedStateMachine):
         stand = {n for n, held in enumerate(self.held) if self._stands(held)}
         if keys:
             async with self.log.pool.connection() as connection:
-                kept = await renew(connection, keys)
+                kept = (await renew(connection, keys)).kept
             assert self.racing or kept == stand
         return bool(keys)
 

@@ -114,9 +114,10 @@ def _held(turns: list[Turn]) -> list[HeldTurn]:
     return [HeldTurn(session_id, turn_id, 1, 1) for session_id, turn_id in turns]
 
 
-def _leases(turns: list[Turn]) -> dict[str, list[Any]]:
+def _leases(turns: list[Turn]) -> dict[str, Any]:
     sessions, ids = [session_id for session_id, _ in turns], [turn_id for _, turn_id in turns]
-    return {"sessions": sessions, "turns": ids, "attempts": [1] * len(turns), "seconds": [6.0] * len(turns)}
+    leases = {"sessions": sessions, "turns": ids, "attempts": [1] * len(turns), "seconds": [6.0] * len(turns)}
+    return {**leases, "patience": "1s"}
 
 
 def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str) -> list[Hot]:
@@ -134,6 +135,7 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str
         "replaces": None,
         "owner_hash": None,
     }
+    quota = {"owner_hash": b"nobody", "window_seconds": 60, "per_minute": 60, "at_once": 10}
     takes = {"worker": "w", "lease_seconds": 6, "reason": "worker_lost"}
     end = {"status": "cancelled", "data": "{}", "attempt": None, "held": False, "spent": 0}
     current = dict.fromkeys(sessions, STREAMED)
@@ -153,10 +155,12 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str
         Hot("excuse", {**waits, "attempt": 0}, 1, 40, 10),
         Hot("end_by_anyone", {**one, **end}, 1, 300, 500, "with 49 tokens"),
         Hot("turn_to_cancel", {**one, "turn_id": None}, 1, 20, 20),
+        Hot("start_quota", {**asked, **quota}, 0, 4000, 500, "of an owner of all sessions"),
         Hot("start_turn", asked, 0, 60, 50),
         Hot("start_event", {**began, "data": "{}"}, 0, 100, 50),
         Hot("start_result", asked, 0, 60, 50),
         Hot("tail_gate", {"session_id": ended[0], "owner": owner}, 1, 20, 20),
+        Hot("silent", {"sessions": ",".join(map(str, sessions))}, 500, 6000, 4000, "of 500"),
         Hot("tail", tail_parameters(current, 256), 0, 4000, 4000, "of 500, nothing new"),
         Hot("tail", tail_parameters(behind, 256), 1000, 6000, 12_000, "of 500, 2 new of each"),
         Hot("tail", tail_parameters({ended[0]: 0}, 256), 256, 1000, 4000, "of one, a page"),

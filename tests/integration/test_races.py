@@ -58,6 +58,14 @@ class Rival:
                     return
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is: who waits for a rival goes on waiting."""
+    for module in ("log", "writer"):
+        for patience in ("LOCK_PATIENCE", "LOCK_PATIENCE_ALONE"):
+            monkeypatch.setattr(f"graph.eventlog.{module}.{patience}", "20s")
+
+
 @pytest.fixture
 async def rival(database_url: str) -> AsyncIterator[Rival]:
     async with (
@@ -78,7 +86,8 @@ async def cuttable_writer(database_url: str) -> AsyncIterator[tuple[Writer, Any]
 
 async def renewed(log: Sessions, turns: list[HeldTurn]) -> set[int]:
     async with log.pool.connection() as connection:
-        return await renew(connection, [(turn.session_id, turn.turn_id, turn.attempt, 30.0) for turn in turns])
+        keys = [(turn.session_id, turn.turn_id, turn.attempt, 30.0) for turn in turns]
+        return (await renew(connection, keys)).kept
 
 
 async def test_a_batch_sent_again_while_the_lost_one_is_still_under_way_lands_once(

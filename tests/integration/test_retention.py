@@ -7,8 +7,10 @@ from pathlib import Path
 from uuid import UUID
 
 import psycopg
+import pytest
 
 from functions.sweep import expire
+from graph.eventlog.errors import SessionNotFound
 from graph.eventlog.sessions import Sessions
 from tests.support.dump import holding
 from tests.support.turns import OWNER, done, held, open_writer, started, token
@@ -37,6 +39,17 @@ async def test_what_is_older_than_the_setting_goes_and_nothing_else(log: Session
     assert {row["session_id"] for row in await log.page(OWNER, "", None, 10)} == {young, answering}
     assert holding(database_url, str(old)) == ["public.sessions"]
     assert await expire(log, 30) == 0
+
+
+async def test_a_session_that_was_asked_something_since_it_was_looked_at_stays(
+    log: Sessions, database_url: str
+) -> None:
+    old = await _session(log, database_url, 31, ended=True)
+    (row,) = await log._rows("expired_sessions", age_seconds=30 * 24 * 3600, limit=10)
+    await started(log, old, "And now?")
+    with pytest.raises(SessionNotFound):
+        await log.erase(row["session_id"], row["owner"], 30 * 24 * 3600)
+    assert (await log.snapshot(old, OWNER)).messages[-1].content == "And now?"
 
 
 async def test_many_go_in_batches(log: Sessions, database_url: str) -> None:

@@ -174,12 +174,36 @@ async def test_a_full_disk_only_delays_and_holds_no_other_turn_up(database_url: 
         await until(lambda: waiting.again is not None)
         await writer.append(waiting, token("second "))
         assert text_of(await all_events(log, waiting.session_id)) == ""
+        async with asyncio.timeout(5):
+            for word in ("fine", " and", " well"):
+                await writer.append(healthy, token(word))
+                await writer.flush(healthy)
+        assert not wrote.done()
         await observer.execute(NOTE, ["room"])
-        await writer.append(healthy, token("fine"))
-        await writer.flush(healthy)
         await wrote
         await writer.flush(waiting)
     assert text_of(await all_events(log, waiting.session_id)) == "first second "
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["events", "a checkpoint too"])
+async def test_a_turn_whose_row_somebody_holds_holds_no_other_turn_up(
+    database_url: str, log: Sessions, checkpoint: bool
+) -> None:
+    """A process that was frozen in the middle of an erasure, or a person with psql."""
+    locked, healthy = await holding(log), await holding(log)
+    async with await AsyncConnection.connect(database_url) as rival, open_writer(database_url) as writer:
+        await rival.execute("select 1 from turns where turn_id = %s for update", [locked.turn_id])
+        wrote = writer.hand_in(locked, [(NOTE, ("note",), False)]) if checkpoint else None
+        async with asyncio.timeout(8):
+            for word in ("fine", " and", " well"):
+                await writer.append(locked, token(word))
+                await writer.append(healthy, token(word))
+                await writer.flush(healthy)
+        assert text_of(await all_events(log, healthy.session_id)) == "fine and well"
+        await rival.rollback()
+        await writer.flush(locked)
+        assert wrote is None or wrote.done()
+    assert text_of(await all_events(log, locked.session_id)) == "fine and well"
 
 
 async def test_a_server_that_only_reads_now_is_left_for_another(database_url: str, log: Sessions) -> None:
