@@ -146,6 +146,11 @@ class Leases:
     def _pause_seconds(self) -> float:
         return self.seconds / 3 if self._notified else min(self.seconds / 3, FENCE_CHECK_SECONDS)
 
+    @property
+    def _patience(self) -> str:
+        """Half of the time that an answer has: what is left is for those whose rows nobody holds."""
+        return f"{round(1000 * self.seconds / 6)}ms"
+
     def _ends(self, asked: float) -> float:
         """Before the lease, which was asked for then, runs out: nobody else may find this process still answering."""
         return asked + self.seconds * (1 - MARGIN)
@@ -192,7 +197,7 @@ class Leases:
         try:
             keys = [(lease.turn.session_id, lease.turn.turn_id, lease.turn.attempt, lease.seconds) for lease in held]
             async with self._connected() as connection:
-                renewal = await renew(connection, keys)
+                renewal = await renew(connection, keys, self._patience)
         except (LogError, psycopg.Error) as error:
             self._outage.failed(error)
             return False

@@ -163,10 +163,10 @@ class Renewal(NamedTuple):
 LeaseKey = tuple[UUID, UUID, int, float]  # session, turn, attempt, seconds
 
 
-async def renew(connection: AsyncConnection[Any], held: Sequence[LeaseKey]) -> Renewal:
-    """Renews these leases in one statement; where a row is held for too long, each by itself."""
+async def renew(connection: AsyncConnection[Any], held: Sequence[LeaseKey], patience: str | None = None) -> Renewal:
+    """Renews these leases in one statement; where somebody holds a row for longer than `patience`, each by itself."""
     try:
-        return Renewal(await _renew(connection, held, LOCK_PATIENCE), set())
+        return Renewal(await _renew(connection, held, patience or LOCK_PATIENCE), set())
     except LockNotAvailable:
         renewal = Renewal(set(), set())
     for position, lease in enumerate(held):

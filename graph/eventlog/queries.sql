@@ -137,17 +137,17 @@ select c.attempt, c.first_seq, coalesce((select seq from r), last.seq) + 1 as ne
 -- holds no raw control characters, so that U+001E can part it.
 with patience as materialized (select set_config('lock_timeout', %(patience)s, true)),
 batch as (
-  select * from unnest(string_to_array(%(sessions)s, ',')::uuid[], string_to_array(%(turns)s, ',')::uuid[],
-                       string_to_array(%(attempts)s, ',')::int[], string_to_array(%(ends)s, ',', ''),
-                       string_to_array(%(last_seqs)s, ',', '')::bigint[])
-         with ordinality as b (session_id, turn_id, attempt, ends, last_seq, n)),
+  select * from unnest(
+    string_to_array(%(sessions)s, ',')::uuid[], string_to_array(%(turns)s, ',')::uuid[],
+    string_to_array(%(attempts)s, ',')::int[], string_to_array(%(ends)s, ',', ''),
+    string_to_array(%(last_seqs)s, ',', '')::bigint[])
+  with ordinality as b (session_id, turn_id, attempt, ends, last_seq, n)),
 held as materialized (
-  select b.n, b.session_id, b.turn_id, b.attempt, b.ends, b.last_seq
-    from (select batch.* from patience cross join batch order by session_id, turn_id) b
+  select b.* from (select batch.* from patience cross join batch order by session_id, turn_id) b
    cross join lateral (
-         select from turns t
-          where t.session_id = b.session_id and t.turn_id = b.turn_id and t.attempt = b.attempt and t.status = 'running'
-            for no key update) held),
+    select from turns t
+     where t.session_id = b.session_id and t.turn_id = b.turn_id and t.attempt = b.attempt and t.status = 'running'
+       for no key update) held),
 added as materialized (
   select * from unnest(string_to_array(%(row_turns)s, ',')::int[], string_to_array(%(seqs)s, ',')::bigint[],
                        string_to_array(%(types)s, ','), string_to_array(%(data)s, E'\x1e')) as r (n, seq, type, data)),
@@ -288,10 +288,13 @@ select coalesce((select max(e.seq) from events e where e.session_id = s.session_
  where s.session_id = %(session_id)s and s.owner = %(owner)s and s.deleted_at is null;
 
 -- name: silent
--- Of many sessions that say nothing: those that are not erased, and whether a turn of theirs is under way.
-select c.n, exists (select 1 from turns t where t.session_id = s.session_id and t.status in ('queued', 'running')) as active
+-- Of many sessions that say nothing: those that are not erased, and whether a turn of theirs is under way. Each is looked
+-- up by its key: a join would be planned over all of them.
+select c.n,
+       (select count(*) from turns t where t.session_id = c.session_id and t.status in ('queued', 'running')) > 0 as active
   from unnest(string_to_array(%(sessions)s, ',')::uuid[]) with ordinality as c (session_id, n)
-  join sessions s on s.session_id = c.session_id and s.deleted_at is null;
+ cross join lateral (
+   select from sessions s where s.session_id = c.session_id and s.deleted_at is null limit 1) there;
 
 -- name: tail
 -- Many sessions, each with its cursor; n (from 1) tells which, for an id takes longer to read. Arrays travel as in append.

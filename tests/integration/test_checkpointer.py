@@ -55,13 +55,13 @@ class HoldingSaver(EventLogSaver):
         if thread_id not in self.held:
             self.held[thread_id] = await held(self._log, await started(self._log, UUID(thread_id)))
 
-    async def aput(self, config: RunnableConfig, *rest: Any) -> RunnableConfig:
+    async def aput(self, config: RunnableConfig, *rest: Any, **named: Any) -> RunnableConfig:
         await self._hold(config)
-        return await super().aput(config, *rest)
+        return await super().aput(config, *rest, **named)
 
-    async def aput_writes(self, config: RunnableConfig, *rest: Any) -> None:
+    async def aput_writes(self, config: RunnableConfig, *rest: Any, **named: Any) -> None:
         await self._hold(config)
-        await super().aput_writes(config, *rest)
+        await super().aput_writes(config, *rest, **named)
 
 
 @pytest.mark.timeout(240)
