@@ -77,7 +77,7 @@ async def test_a_statement_that_waits_for_a_lock_is_taken_back_from_the_server(
         await rival.execute("select 1 from turns where turn_id = %s for update", [candidate.turn_id])
         monkeypatch.setattr("graph.eventlog.connection.ANSWER_SECONDS", 0.3)
         with pytest.raises(DatabaseUnavailable):
-            await replica.log.claim(candidate, "worker", 60, "worker_lost")
+            await replica.log.erase(candidate.session_id, OWNER)
         waiting = await observer.execute(
             "select query from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
         )

@@ -469,7 +469,7 @@ async def test_never_more_turns_run_than_are_allowed(database_url: str, tmp_path
     with serving(database_url, tmp_path, "scripted?tokens=20&delay_ms=10", MAX_TURNS="1") as server:
         started = [await person.start(server.url) for _ in range(4)]
         reading = [asyncio.create_task(person.read(server.url, s["session_id"])) for s in started]
-        with psycopg.connect(database_url, autocommit=True) as connection:
+        with psycopg.connect(database_url, autocommit=True, prepare_threshold=None) as connection:
             running = []
             while not all(task.done() for task in reading):
                 row = connection.execute("select count(*) from turns where status = 'running'").fetchone()

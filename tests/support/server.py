@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psycopg
+
 from tests.support.pgbouncer import EVERYTHING
 
 GREETING = re.compile(r"answers at (http://[\d.]+:\d+)")
@@ -94,3 +96,11 @@ def serving_together(database_url: str, folder: Path, model: str, *each: dict[st
             return stack.enter_context(serving(database_url, folder, model, **settings))
 
         yield list(pool.map(started, each))
+
+
+def holder(database_url: str, *servers: Server) -> Server:
+    """Which of them answers the one turn that is running."""
+    with psycopg.connect(database_url, prepare_threshold=None) as connection:
+        row = connection.execute("select worker from turns where status = 'running'").fetchone()
+    assert row is not None
+    return next(server for server in servers if row[0].endswith(f":{server.process.pid}"))

@@ -19,7 +19,7 @@ from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEnti
 from tests.integration.adapters.conftest import ANSWER, MODEL
 from tests.support.client import Person
 from tests.support.proxy import proxying
-from tests.support.server import Server, serving_together
+from tests.support.server import Server, holder, serving_together
 
 ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "What helps?"}]}
 MODES = ["values", "updates", "messages", "messages-tuple", "custom", "events"]
@@ -169,7 +169,7 @@ async def test_a_killed_servers_run_goes_on_and_its_text_is_exact(
             async for part in client.runs.stream(thread["thread_id"], "agent", input=ASKED, stream_mode=modes):
                 hearing.take(part)
                 if hearing.chunks == 5:
-                    one.kill()
+                    holder(database_url, one, two).kill()
             assert hearing.attempts == [1, 2], "the second attempt is told"
             assert hearing.text == ANSWER == hearing.values[-1]["messages"][-1]["content"]
             assert len(hearing.run_ids) == 1
