@@ -155,6 +155,7 @@ class Hub:
         self._watches: dict[UUID, Watch] = {}
         self._pages: dict[tuple[UUID, int], asyncio.Task[list[Frame]]] = {}
         self._hinted: set[UUID] = set()
+        self._next_poll = float("inf")  # the earliest of all watches; until then only those with a hint are looked at
         self._wanted = asyncio.Event()
         self.draining = False
         self._outage = Outage(logger, "readers wait")
@@ -167,9 +168,12 @@ class Hub:
     @contextmanager
     def watch(self, session_id: UUID) -> Iterator[Watch]:
         """Registers interest; from here on nothing that is committed can be missed."""
-        watch = self._watches.setdefault(session_id, Watch(session_id))
+        watch = self._watches.get(session_id)
+        if watch is None:
+            watch = self._watches[session_id] = Watch(session_id)
+            self._poll_at(watch, self.poll_seconds)
+            self._wanted.set()
         watch.readers += 1
-        self._wanted.set()
         try:
             yield watch
         finally:
@@ -278,28 +282,37 @@ class Hub:
                 await asyncio.sleep(FAILED_READ_PAUSE_SECONDS)
                 self.hint(due)
 
+    def _poll_at(self, watch: Watch, period: float) -> None:
+        """At the period's next instant."""
+        watch.next_poll = _next_poll(asyncio.get_running_loop().time(), period)
+        self._next_poll = min(self._next_poll, watch.next_poll)
+
     async def _wait(self) -> None:
         """Until a hint, or until the next poll is due; for ever while nobody watches."""
-        now = asyncio.get_running_loop().time()
-        next_poll = min((watch.next_poll for watch in self._watches.values()), default=None)
         try:
-            async with asyncio.timeout(None if next_poll is None else max(0.0, next_poll - now)):
+            async with asyncio.timeout_at(self._next_poll if self._watches else None):
                 await self._wanted.wait()
         except TimeoutError:
             pass
         self._wanted.clear()
 
     def _due(self) -> dict[UUID, Watch]:
+        """Idle tabs are many: all watches are looked through when a poll is due, not at every hint."""
         now = asyncio.get_running_loop().time()
         hinted, self._hinted = self._hinted, set()
+        looked_at = {session_id: self._watches[session_id] for session_id in hinted if session_id in self._watches}
+        if self._next_poll <= now:
+            looked_at, self._next_poll = self._watches, float("inf")
         due = {}
-        for session_id, watch in self._watches.items():
+        for session_id, watch in looked_at.items():
             if watch.head is None:
                 watch.grown = watch.grown or session_id in hinted
-                watch.next_poll = _next_poll(now, self.poll_seconds)
+                self._poll_at(watch, self.poll_seconds)
             elif session_id in hinted or watch.next_poll <= now:
-                watch.next_poll = _next_poll(now, self.poll_seconds if watch.active else IDLE_POLL_SECONDS)
+                self._poll_at(watch, self.poll_seconds if watch.active else IDLE_POLL_SECONDS)
                 due[session_id] = watch
+            else:
+                self._next_poll = min(self._next_poll, watch.next_poll)
         return due
 
     async def _fetch(self, due: dict[UUID, Watch]) -> None:

@@ -408,10 +408,11 @@ class Log:
         return await self.events(session_id) if rows else []
 
     async def snapshot(self, session_id: UUID, owner: str) -> Snapshot:
+        events = await self.events(session_id)
         rows = await self._rows("session_head", session_id=session_id, owner=owner)
-        if not rows:
+        if not rows:  # asked last: what is erased in between is not found
             raise errors.SessionNotFound
-        snapshot = fold(session_id, await self.events(session_id), rows[0]["title"])
+        snapshot = fold(session_id, events, rows[0]["title"])
         judge(snapshot, rows[0]["feedback"])
         return snapshot
 
