@@ -152,5 +152,12 @@ def test_each_release_has_jobs_and_an_image_of_its_own_in_kubernetes() -> None:
     assert jobs == [f"pulseline-{name}-{release.replace('.', '-')}" for name in ("migrate", "ingest")]
 
 
+def test_compose_migrates_when_postgres_can_be_reached_and_tries_again() -> None:
+    """While its image prepares a new volume, a server listens on the socket alone, and is then ended."""
+    services = yaml.safe_load((INFRA / "compose" / "compose.yaml").read_text())["services"]
+    assert "pg_isready -h 127.0.0.1 " in services["postgres"]["healthcheck"]["test"][1]
+    assert {services[name]["restart"] for name in ("migrate", "ingest")} == {"on-failure:5"}
+
+
 def manifests() -> list[Any]:
     return list(yaml.safe_load_all((INFRA / "k8s" / "pulseline.yaml").read_text()))
