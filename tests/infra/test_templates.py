@@ -34,6 +34,9 @@ target.write_text(json.dumps(transform(yaml_parse(source.read_text()), {}, Polic
 """
 
 
+ERRORS_THAT_CLOUDFRONT_KEEPS = {404, 414, 500, 501, 502, 503, 504}
+
+
 class Refused(Exception):
     """What the tool said."""
 
@@ -130,6 +133,12 @@ def test_the_serverless_template_is_right_and_mistakes_in_it_are_refused(tmp_pat
     assert "RESPONSE_STEAM" in found["made-wrong.json"]
 
 
+def test_cloudfront_keeps_nobodys_error_for_the_next() -> None:
+    answers = serverless()["Cdn"]["Properties"]["DistributionConfig"]["CustomErrorResponses"]
+    kept = {answer["ErrorCode"]: answer["ErrorCachingMinTTL"] for answer in answers}
+    assert kept == dict.fromkeys(ERRORS_THAT_CLOUDFRONT_KEEPS, 0)
+
+
 def test_what_kubernetes_scales_workers_by_is_what_a_worker_shows() -> None:
     made = {(part["kind"], part["metadata"]["name"]): part["spec"] for part in manifests() if "spec" in part}
     scaled = made["HorizontalPodAutoscaler", "pulseline-worker"]["metrics"][0]["pods"]["metric"]["name"]
@@ -157,6 +166,26 @@ def test_compose_migrates_when_postgres_can_be_reached_and_tries_again() -> None
     services = yaml.safe_load((INFRA / "compose" / "compose.yaml").read_text())["services"]
     assert "pg_isready -h 127.0.0.1 " in services["postgres"]["healthcheck"]["test"][1]
     assert {services[name]["restart"] for name in ("migrate", "ingest")} == {"on-failure:5"}
+
+
+class _Serverless(yaml.SafeLoader):
+    """`!Ref Api` is `Api` in it, and other functions are their arguments."""
+
+
+def _argument(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    assert isinstance(node, yaml.ScalarNode)
+    return loader.construct_scalar(node)
+
+
+_Serverless.add_multi_constructor("!", _argument)
+
+
+def serverless() -> dict[str, Any]:
+    """The resources of the template for Lambda."""
+    made: dict[str, Any] = yaml.load((INFRA / "aws" / "template.yaml").read_text(), _Serverless)["Resources"]
+    return made
 
 
 def manifests() -> list[Any]:
