@@ -55,7 +55,7 @@ class Environment:
             settings = self.settings.model_copy(update={"stream_window_seconds": max(window, 0.1), "max_turns": 1})
             opener = open_invoker if settings.run_function else None
             self.replica = await self._open.enter_async_context(open_replica(settings, self.url, opener))
-            self.replica.buffered = True
+            self.replica.buffered = self.replica.single = True
         return self.replica
 
     async def serve(self, replica: Replica) -> "Serve":

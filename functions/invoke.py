@@ -73,4 +73,5 @@ class Invoker:
 async def open_invoker(replica: Replica) -> AsyncIterator[Invoker]:
     """Where the settings name the function, in place of `open_worker`."""
     assert replica.settings.run_function is not None
+    replica.single = True
     yield Invoker(replica.log.pool, replica.settings.run_function)

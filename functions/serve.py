@@ -17,10 +17,6 @@ from functions.invoke import open_invoker
 from functions.probes import probed
 from functions.replica import OpenWorker, Replica, open_replica
 from functions.settings import Settings
-from functions.worker import open_worker
-from graph.loading import load
-from graph.models import open_model
-from graph.retrieval.embed import open_embedder
 
 GC_THRESHOLDS = (50_000, 20, 50)  # a run keeps all its chunks until it ends: full collections over them stall the loop
 GRACEFUL_SECONDS = 3
@@ -83,7 +79,8 @@ def listen(host: str, port: int, by: str = "--port") -> socket.socket:
 def serve(settings: Settings, url: str, listening: socket.socket, greet: Callable[[str], None]) -> int:
     """Blocks until the process is told to stop; gives the exit status."""
     logs.to_stderr(settings)
-    asyncio.run(_check_model(settings))
+    if settings.worker == "on":
+        asyncio.run(_check_model(settings))
     app = create_app(settings, url, _opener(settings))
 
     async def drain() -> None:
@@ -109,12 +106,16 @@ def serve(settings: Settings, url: str, listening: socket.socket, greet: Callabl
 def _opener(settings: Settings) -> OpenWorker | None:
     """Who answers the turns that are started here; None: workers elsewhere."""
     if settings.worker == "on":
+        from functions.worker import open_worker  # with LangGraph, which who only serves does without
+
         return open_worker
     return open_invoker if settings.run_function else None
 
 
 async def work(settings: Settings, url: str) -> None:
     """Only a worker, until SIGTERM or Ctrl-C; then it drains."""
+    from functions.worker import open_worker
+
     logs.to_stderr(settings)
     await _check_model(settings)
     port = settings.metrics_port
@@ -131,6 +132,10 @@ async def work(settings: Settings, url: str) -> None:
 
 async def _check_model(settings: Settings) -> None:
     """Refused here with a sentence, where the server would print a traceback."""
+    from graph.loading import load
+    from graph.models import open_model
+    from graph.retrieval.embed import open_embedder
+
     if settings.graph is not None:
         try:
             await load(settings.graph)

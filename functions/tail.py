@@ -58,7 +58,8 @@ def _ours(replica: Replica) -> Wire:
 
 
 class TailResponse(Response):
-    """Streams a reader's frames until a terminal event (follow=turn), the window's end, a drain, or the client's end.
+    """Streams a reader's frames until a terminal event (follow=turn, or a process that it holds alone), the window's
+    end, a drain, or the client's end.
 
     It sends bytes that are already encoded and holds no database connection while it waits. Another protocol's client
     gets its own `wire`; `left` is awaited when the client goes before the end.
@@ -117,7 +118,8 @@ class TailResponse(Response):
                 frames = await next_frames(self._replica, self._reader, wait)
             except LogError:
                 break  # a clean end: the client comes back with its cursor, here or elsewhere
-            ended = self._follow == "turn" and any(frame.ends for frame in frames)
+            to_its_end = self._follow == "turn" or self._replica.single
+            ended = to_its_end and any(frame.ends for frame in frames)
             if ended:
                 frames = frames[: 1 + next(n for n, frame in enumerate(frames) if frame.ends)]
             await _send(send, self._wire.render(frames) if frames else self._wire.ping, more=not ended)
@@ -175,7 +177,7 @@ async def tail(
 ) -> Response:
     """`Last-Event-ID` wins over `after`: an EventSource that reconnects by itself keeps its first URL.
 
-    Where a host delivers only whole responses, nobody waits for a turn that has not begun: it would hold a place there.
+    Where a response holds a whole process, nobody waits for a turn that has not begun.
     """
     cursor = int(last_event_id or after)
     with ExitStack() as watching:
@@ -186,7 +188,7 @@ async def tail(
             raise BadCursor
         if follow == "turn" and not gate.active and cursor == gate.last_seq:
             return Response(status_code=204)
-        if replica.buffered and not gate.active and cursor == gate.last_seq:
+        if replica.single and not gate.active and cursor == gate.last_seq:
             return Response(IDLE, media_type=TailResponse.media_type, headers=HEADERS)
         reader = replica.hub.reader(watch, gate.last_seq, cursor, active=gate.active)
         return TailResponse(replica, reader, follow, watching.pop_all())

@@ -139,6 +139,19 @@ def test_cloudfront_keeps_nobodys_error_for_the_next() -> None:
     assert kept == dict.fromkeys(ERRORS_THAT_CLOUDFRONT_KEEPS, 0)
 
 
+def test_the_function_that_streams_has_what_its_signature_its_init_and_the_database_ask_for() -> None:
+    """CloudFront's signature takes the place of a reader's own Authorization; and 10 s are all that an init may take."""
+    made = serverless()
+    variables = made["Stream"]["Properties"]["Environment"]["Variables"]
+    assert made["StreamAccess"]["Properties"]["OriginAccessControlConfig"]["SigningBehavior"] == "always"
+    header = variables["AWS_LWA_AUTHORIZATION_SOURCE"]
+    assert f"`{header}: Bearer " in (INFRA / "README.md").read_text()
+    assert "AWS_LWA_ASYNC_INIT=true" in (INFRA / "aws" / "Dockerfile.streaming").read_text()
+    of_api = re.search(r"^POOL_SIZE = (\d+)$", (ROOT / "functions" / "aws.py").read_text(), re.MULTILINE)
+    assert of_api is not None
+    assert variables["PULSELINE_POOL_SIZE"] == of_api[1]
+
+
 def test_what_kubernetes_scales_workers_by_is_what_a_worker_shows() -> None:
     made = {(part["kind"], part["metadata"]["name"]): part["spec"] for part in manifests() if "spec" in part}
     scaled = made["HorizontalPodAutoscaler", "pulseline-worker"]["metrics"][0]["pods"]["metric"]["name"]

@@ -19,6 +19,7 @@ from functions.frames import IDLE
 from tests.conftest import Say
 from tests.support.client import ENDS, Person, Received, check_whole_turn
 from tests.support.lambdas import REGION, Cloud, cloud
+from tests.support.server import serving_together
 
 pytestmark = [pytest.mark.timeout(150), pytest.mark.skipif(sys.platform != "linux", reason="the runtime client is not")]
 BRIEF = "scripted?tokens=60&delay_ms=20"
@@ -104,6 +105,23 @@ async def _check_idle(made: Cloud, person: Person, session_id: str, last: int) -
     assert made.functions["api"].invocations[-1].seconds < WINDOW_SECONDS
     assert (reply.status_code, reply.content) == (200, IDLE)
     assert reply.headers["Content-Type"].startswith("text/event-stream")
+
+
+async def test_where_a_response_holds_a_whole_process_none_is_open_while_nobody_answers(
+    database_url: str, tmp_path: Path, person: Person
+) -> None:
+    """As the function `Stream` serves, with windows of 300 s: an open tab would hold a place there all day."""
+    stream = {"WORKER": "off", "RUN_FUNCTION": "run", "STREAM_WINDOW_SECONDS": "300"}
+    with serving_together(database_url, tmp_path, "scripted?tokens=20&delay_ms=20", {}, stream) as (worker, streaming):
+        started = await person.start(worker.url)
+        where = f"{streaming.url}/chat/stream/{started['session_id']}"
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async with person.watch(streaming.url, started["session_id"], after=0, follow="session") as watching:
+                frames = await watching.rest()
+            idle: dict[str, int | str] = {"after": frames[-1].seq, "follow": "session"}
+            reply = await person.client.get(where, params=idle)
+        check_whole_turn(frames)
+        assert (reply.status_code, reply.content) == (200, IDLE)
 
 
 def _check_all_stopped(made: Cloud) -> None:
@@ -268,6 +286,17 @@ def test_what_serves_imports_nothing_heavy(say: Say) -> None:
         assert set(packages) <= LIGHT, done
         took.append(int(milliseconds))
     say(f"Lambda api: its modules are imported in {min(took)} ms (the quickest of 3)")
+
+
+def test_a_server_without_a_worker_loads_no_langgraph() -> None:
+    """The function `Stream` starts one at every cold start, with little memory."""
+    program = (
+        "import sys; from functions.serve import _opener; from functions.settings import Settings\n"
+        "_opener(Settings(worker='off', run_function='run'))\n"
+        "print(*{m.partition('.')[0] for m in sys.modules} & {'langgraph', 'langchain_core', 'numpy', 'onnxruntime'})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_the_log_quotes_no_error_though_lambda_has_a_handler_of_its_own() -> None:
