@@ -152,6 +152,13 @@ def test_the_function_that_streams_has_what_its_signature_its_init_and_the_datab
     assert variables["PULSELINE_POOL_SIZE"] == of_api[1]
 
 
+def test_somebody_is_told_when_a_function_fails_or_has_no_place() -> None:
+    alarms = [part["Properties"] for part in serverless().values() if part["Type"] == "AWS::CloudWatch::Alarm"]
+    watched = {(alarm["Dimensions"][0]["Value"], alarm["MetricName"]) for alarm in alarms}
+    throttled, failing = {("Api", "Throttles"), ("Stream", "Throttles"), ("Run", "Throttles")}, {"Api", "Run", "Sweep"}
+    assert watched == {*throttled, *((name, "Errors") for name in failing), ("Sweep", "Invocations")}
+
+
 def test_what_kubernetes_scales_workers_by_is_what_a_worker_shows() -> None:
     made = {(part["kind"], part["metadata"]["name"]): part["spec"] for part in manifests() if "spec" in part}
     scaled = made["HorizontalPodAutoscaler", "pulseline-worker"]["metrics"][0]["pods"]["metric"]["name"]
