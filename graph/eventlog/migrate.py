@@ -36,6 +36,7 @@ async def migrate(database_url: str, checkpointer: Callable[[], Awaitable[None]]
     One process does it; the others wait until it has. Where nothing is missing it only reads, so that a role that may
     not change the schema can start; a database that is newer than this release is left as it is.
 
+    All of ours go in one transaction, so no migration of ours may be a CREATE INDEX CONCURRENTLY.
     The lock is a transaction's, so that it also holds through PgBouncer; those who wait poll for it and keep no
     snapshot open, for which the checkpointer's CREATE INDEX CONCURRENTLY would have to wait.
     """
