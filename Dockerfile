@@ -32,19 +32,25 @@ COPY requirements/image.txt requirements/
 RUN python3 -m venv --without-pip /opt/pulseline \
  && tools/bin/pip --python /opt/pulseline/bin/python install --quiet --require-hashes --no-deps --no-compile \
     --only-binary :all: -r requirements/image.txt
+# Of a model's provider, for example langchain-openai. Not by hash, but nothing of the lock becomes another version.
+ARG PROVIDER=
+RUN [ -z "$PROVIDER" ] || { sed -n 's/^\([a-z0-9][^ ]*==[^ ]*\).*/\1/p' requirements/image.txt >locked.txt \
+ && tools/bin/pip --python /opt/pulseline/bin/python install --quiet --no-compile --only-binary :all: \
+    --constraint locked.txt "$PROVIDER"; }
 COPY LICENSE README.md pyproject.toml ./
 COPY functions functions
 COPY graph graph
 RUN tools/bin/pip wheel --quiet --no-index --no-build-isolation --no-deps --wheel-dir wheel . \
  && tools/bin/pip --python /opt/pulseline/bin/python install --quiet --no-index --no-deps --no-compile wheel/*.whl
 COPY --from=page /build/frontend/dist /build/dist
-# Of AWS only Lambda is called. Of onnxruntime only its own module is loaded, which the library beside it is linked into.
+# Of AWS only Lambda is called, and Bedrock where it is the provider. Of onnxruntime only its own module is loaded, which the library beside it is linked into.
 # Compiled here, because nothing can be written later; by hash, so that the same sources give the same bytes.
 RUN packages=$(/opt/pulseline/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
  && mkdir "$packages/frontend" \
  && mv dist "$packages/frontend/dist" \
  && find "$packages" -type d -name tests -prune -exec rm -r {} + \
- && find "$packages/botocore/data" -mindepth 1 -maxdepth 1 -type d ! -name lambda ! -name sts -exec rm -r {} + \
+ && find "$packages/botocore/data" -mindepth 1 -maxdepth 1 -type d ! -name lambda ! -name sts \
+    ! -name bedrock ! -name bedrock-runtime -exec rm -r {} + \
  && rm -r "$packages"/onnxruntime/capi/libonnxruntime.so.* \
  && for part in backend datasets quantization tools transformers; do rm -r "$packages/onnxruntime/$part"; done \
  && find "$packages" -name '*.so' -size +300k -exec strip --strip-unneeded {} + \

@@ -152,6 +152,23 @@ def test_the_function_that_streams_has_what_its_signature_its_init_and_the_datab
     assert variables["PULSELINE_POOL_SIZE"] == of_api[1]
 
 
+def test_only_what_answers_gets_the_key_of_a_providers_model() -> None:
+    services = yaml.safe_load((INFRA / "compose" / "compose.yaml").read_text())["services"]
+    assert [name for name, service in services.items() if "env_file" in service] == ["worker"]
+    assert services["worker"]["env_file"] == [{"path": "provider.env", "required": False}]
+    assert "provider.env" in (INFRA / "compose" / ".gitignore").read_text().splitlines()
+    containers = {
+        part["metadata"]["name"]: part["spec"]["template"]["spec"]["containers"][0]
+        for part in manifests()
+        if part["kind"] in ("Deployment", "Job")
+    }
+    secret = {"secretRef": {"name": "pulseline-provider", "optional": True}}
+    assert [name for name, made in containers.items() if secret in made.get("envFrom", [])] == ["pulseline-worker"]
+    keyed = [name for name, part in serverless().items() if "OPENAI_API_KEY" in str(part)]
+    assert keyed == ["Run"]
+    assert "ARG PROVIDER=" in (ROOT / "Dockerfile").read_text()
+
+
 def test_somebody_is_told_when_a_function_fails_or_has_no_place() -> None:
     alarms = [part["Properties"] for part in serverless().values() if part["Type"] == "AWS::CloudWatch::Alarm"]
     watched = {(alarm["Dimensions"][0]["Value"], alarm["MetricName"]) for alarm in alarms}
