@@ -128,7 +128,7 @@ def _check_all_stopped(made: Cloud) -> None:
     """The test is of frozen processes: outside an invocation none may run."""
     for function in made.functions.values():
         for environment in function.idle:
-            assert psutil.Process(environment.process.pid).status() == psutil.STATUS_STOPPED
+            assert environment.child.status() == psutil.STATUS_STOPPED
 
 
 def _tell_times(made: Cloud, say: Say) -> None:

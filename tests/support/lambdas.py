@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -77,10 +76,12 @@ def _listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
 
 @dataclass(eq=False)
 class Environment:
-    """One process. It runs only while it has an invocation; `log` is what it has said."""
+    """One process. It runs only while it has an invocation; `log` is what it has said. `child`: the one in which the
+    handler runs, where `process` is only what has started it."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
+    child: psutil.Process = field(init=False)
     events: "queue.Queue[tuple[str, bytes, float]]" = field(default_factory=queue.Queue)
     answers: "dict[str, Future[tuple[Any, str | None]]]" = field(default_factory=dict)
     waiting: threading.Event = field(default_factory=threading.Event)
@@ -88,15 +89,14 @@ class Environment:
 
     def freeze(self) -> None:
         """Returns when it stands still: the signal alone may take its time."""
-        with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            self.process.send_signal(signal.SIGSTOP)
-            child = psutil.Process(self.process.pid)
-            while child.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+        with suppress(psutil.NoSuchProcess):
+            self.child.suspend()
+            while self.child.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
                 time.sleep(0.001)
 
     def thaw(self) -> None:
-        with suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGCONT)
+        with suppress(psutil.NoSuchProcess):
+            self.child.resume()
 
 
 class Function:
@@ -170,10 +170,14 @@ class Function:
         while not environment.waiting.wait(POLL_SECONDS):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
+        environment.child = self.child(process)
         return environment
 
     def command(self, variables: dict[str, str]) -> list[str]:
         return [sys.executable, "-m", "awslambdaric", self.handler]
+
+    def child(self, process: "subprocess.Popen[bytes]") -> psutil.Process:
+        return psutil.Process(process.pid)
 
     def end(self) -> None:
         for environment in self.all:
