@@ -46,8 +46,8 @@ class TurnWorker(Protocol):
 class Replica:
     """`direct`: notifications arrive, so no PgBouncer in transaction mode lies between, and statements may be prepared.
     While that is not known, and wherever NOTIFY is off, it works without. `buffered`: the host delivers nothing of a
-    response before its end, so a tail ends with the first events it has. `single`: this process serves one response at a
-    time, so one that waits holds all of it."""
+    response before its end, so a tail ends with the first events it has. `single`: this process serves one response at
+    a time, so one that waits holds all of it."""
 
     settings: Settings
     database_url: str

@@ -19,8 +19,8 @@ COLUMN = re.compile(rf"alter table \w+ add column \w+ {TYPE}( {CONSTANT}| not nu
 
 
 def not_expanding(statements: str) -> list[str]:
-    """Those that a replica of the release before could stumble over, or wait for: all but new tables, their indexes, and
-    columns whose rows need not be written. A comment may excuse a statement."""
+    """Those that a replica of the release before could stumble over, or wait for: all but new tables, their indexes and
+    columns for which no row need be written. A comment may excuse a statement."""
     of_comments = COMMENT.sub(lambda comment: comment[0].replace(";", ","), statements)
     parts = [(part, " ".join(COMMENT.sub("", part).lower().split())) for part in of_comments.split(";")]
     made = {table for _, text in parts for table in MADE.findall(text)}

@@ -140,7 +140,7 @@ def test_cloudfront_keeps_nobodys_error_for_the_next() -> None:
 
 
 def test_the_function_that_streams_has_what_its_signature_its_init_and_the_database_ask_for() -> None:
-    """CloudFront's signature takes the place of a reader's own Authorization; and 10 s are all that an init may take."""
+    """CloudFront's signature takes the place of a reader's own Authorization; and an init may take 10 s at most."""
     made = serverless()
     variables = made["Stream"]["Properties"]["Environment"]["Variables"]
     assert made["StreamAccess"]["Properties"]["OriginAccessControlConfig"]["SigningBehavior"] == "always"
