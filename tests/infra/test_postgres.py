@@ -1,7 +1,8 @@
-"""The roles, a schema newer than a replica, and a backup that is restored: against a real Postgres."""
+"""The roles, a schema newer than a replica, and a backup that is restored: against a real Postgres, with our settings."""
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +16,17 @@ import psycopg
 import pytest
 
 from functions.embedded_postgres import EmbeddedPostgres
+from functions.postgres_cluster import SETTINGS as OF_ITS_START
 from functions.postgres_programs import Programs
 from tests.support.client import Person, check_whole_turn
 from tests.support.server import serving
 
-ROLES = Path(__file__).parents[2] / "infra" / "postgres" / "roles.sql"
+ROOT = Path(__file__).parents[2]
+ROLES = ROOT / "infra" / "postgres" / "roles.sql"
+SETTINGS = ROOT / "infra" / "postgres" / "postgresql.conf"
+DOCUMENT = ROOT / "graph" / "retrieval" / "corpus" / "gastroenteritis.md"
 SCRIPTED = "scripted?tokens=20&delay_ms=1"
+SLOWLY = "extractive?pace_ms=300"
 MIDWAY = "scripted?tokens=150&delay_ms=20"
 PASSWORD = "canary"
 DATABASE = "product"
@@ -35,7 +41,8 @@ async def person() -> AsyncIterator[Person]:
 
 
 class Server:
-    """A Postgres of this module's own, for roles belong to a whole server. `postgres` logs in without a password."""
+    """A Postgres of this module's own, for roles and settings belong to a whole server. `postgres` logs in without a
+    password."""
 
     def __init__(self, url: str, programs: Programs) -> None:
         self._parts, self._programs = urlsplit(url), programs
@@ -53,8 +60,11 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("roles")
-    with EmbeddedPostgres(home).running() as url:
+    with EmbeddedPostgres(home).running():
         data = (home / "postgres").resolve() / "data"
+    with (data / "postgresql.conf").open("a") as file:
+        file.write(SETTINGS.read_text())
+    with EmbeddedPostgres(home).running() as url:
         access = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         (data / "pg_hba.conf").write_text(access)
         os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGHUP)
@@ -77,16 +87,26 @@ def _until_reachable(url: str) -> None:
             time.sleep(0.05)
 
 
-def pulseline(url: str, *command: str) -> "subprocess.CompletedProcess[str]":
+def pulseline(url: str, *command: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PULSELINE_")}
     return subprocess.run(
         [sys.executable, "-m", "functions", *command],
-        env={**environment, "DATABASE_URL": url},
+        env={**environment, "DATABASE_URL": url, **{f"PULSELINE_{name}": value for name, value in settings.items()}},
         capture_output=True,
         text=True,
         timeout=50,
         check=False,
     )
+
+
+def test_postgres_takes_every_setting(server: Server) -> None:
+    """But the three that the test's own server is started with: a wrong value of these would have stopped it."""
+    named = set(re.findall(r"^(\w+) = ", SETTINGS.read_text(), re.MULTILINE)) - OF_ITS_START.keys()
+    with psycopg.connect(server.url(database="postgres")) as connection:
+        wrong = connection.execute("select name, error from pg_file_settings where error is not null").fetchall()
+        taken = connection.execute("select name from pg_settings where source = 'configuration file'").fetchall()
+    assert [(name, error) for name, error in wrong if name not in OF_ITS_START] == []
+    assert named - {name for (name,) in taken} == set()
 
 
 @pytest.mark.timeout(120)
@@ -102,8 +122,41 @@ async def test_a_replica_serves_as_a_role_that_may_change_no_table(
     for forbidden in ("alter table turns add column x int", "drop table events", "create table mine (x int)"):
         with psycopg.connect(app) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(forbidden.encode())
+    await _all_else(server, tmp_path, person)
     await _restored(server, snapshot, tmp_path, person)
     await _beside_a_newer_release(server, tmp_path, person)
+
+
+async def _all_else(server: Server, folder: Path, person: Person) -> None:
+    """The owner ingests; all that is done besides, by people and by operators, the other role can do."""
+    app = server.url("pulseline_app")
+
+    async def done(url: str, *command: str, **settings: str) -> str:
+        ended = await asyncio.to_thread(pulseline, url, *command, **settings)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout + ended.stderr
+
+    await done(server.url("pulseline_owner"), "ingest", str(DOCUMENT))
+    with serving(app, folder, SLOWLY) as replica:
+        one, two = [await person.start(replica.url, "What are the symptoms of gastroenteritis?") for _ in range(2)]
+        session = f"{replica.url}/sessions/{one['session_id']}"
+        async with person.watch(replica.url, two["session_id"], after=0) as watching:
+            await watching.until("token")
+            assert await done(app, "turns", "cancel", two["session_id"]) == f"{two['turn_id']} cancelled\n"
+            (found,) = [frame for frame in await watching.rest() if frame.type == "retrieval_complete"]
+        assert (found.data["passages"] > 0, found.data.get("degraded")) == (True, None)
+        stopped = await person.cancel(replica.url, one["session_id"])
+        voted = await person.client.put(f"{session}/turns/{one['turn_id']}/feedback", json={"value": 1})
+        erased = await person.client.delete(session)
+    assert [reply.status_code for reply in (stopped, voted, erased)] == [200, 204, 204]
+    with psycopg.connect(server.url()) as connection:
+        for change in (
+            "turns set ended_at = now() - interval '2 d'",
+            "sessions set updated_at = now() - interval '9 d'",
+        ):
+            connection.execute(f"update {change} where session_id = %s".encode(), [two["session_id"]])
+    _, _, swept = await asyncio.gather(done(app, "doctor"), done(app, "turns"), done(app, "sweep", RETENTION_DAYS="7"))
+    assert swept == "pruned 1 turns\nerased 1 sessions\n"
 
 
 async def _ask(url: str, folder: Path, person: Person) -> dict[str, Any]:
