@@ -12,4 +12,5 @@ for name in postgres owner app; do put "${name}_password" "$(random)"; done
 put owner_url "postgresql://pulseline_owner:$(cat owner_password)@postgres:5432/pulseline"
 put app_url "postgresql://pulseline_app:$(cat app_password)@postgres:5432/pulseline"
 put pgbouncer_url "postgresql://pulseline_app:$(cat app_password)@pgbouncer:5432/pulseline"
-put pgbouncer_users "\"pulseline_app\" \"$(cat app_password)\""
+put pgbouncer_users "\"pulseline_app\" \"$(cat app_password)\"
+\"pulseline_owner\" \"$(cat owner_password)\""

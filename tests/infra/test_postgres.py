@@ -1,4 +1,4 @@
-"""The roles, a schema newer than a replica, and a backup that is restored: against a real Postgres, with our settings."""
+"""The roles, a schema newer than a replica, a restored backup: against a real Postgres, with the settings we ship."""
 
 import asyncio
 import os

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -196,6 +197,25 @@ def test_each_release_has_jobs_and_an_image_of_its_own_in_kubernetes() -> None:
     assert set(re.findall(r"image: pulseline:(\S+)", text)) == {release}
     jobs = [part["metadata"]["name"] for part in manifests() if part["kind"] == "Job"]
     assert jobs == [f"pulseline-{name}-{release.replace('.', '-')}" for name in ("migrate", "ingest")]
+
+
+def test_kubernetes_adds_a_worker_before_one_has_more_turns_than_keep_the_limits() -> None:
+    (scaler,) = (part["spec"] for part in manifests() if part["kind"] == "HorizontalPodAutoscaler")
+    target = int(scaler["metrics"][0]["pods"]["target"]["averageValue"])
+    kept = re.search(r"; (\d+) turns at once kept the limits", (ROOT / "docs" / "scale.md").read_text())
+    assert kept is not None
+    assert target * 1.1 < int(kept[1]), "it does nothing about a tenth more"
+
+
+def test_the_secrets_of_compose_let_both_roles_through_pgbouncer(tmp_path: Path) -> None:
+    """`migrate` goes through it as the owner."""
+    shutil.copy(INFRA / "compose" / "secrets.sh", tmp_path)
+    run("sh", tmp_path / "secrets.sh")
+    made = {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
+    roles = {f"pulseline_{name}": made[f"{name}_password"] for name in ("app", "owner")}
+    assert dict(re.findall(r'^"(\w+)" "(\w+)"$', made["pgbouncer_users"], re.MULTILINE)) == roles
+    services = yaml.safe_load((INFRA / "compose" / "compose.yaml").read_text())
+    assert services["secrets"].keys() == made.keys()
 
 
 def test_compose_migrates_when_postgres_can_be_reached_and_tries_again() -> None:
