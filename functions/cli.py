@@ -121,6 +121,7 @@ def serve(host: str, port: int, open_page: bool) -> None:
     settings = _settings()
     from functions.serve import listen
     from functions.serve import serve as run
+    from graph.eventlog.migrate import migrated
 
     def greet(address: str) -> None:
         console.print(f"Pulseline answers at [bold]{address}[/bold]  (Ctrl-C ends it)")
@@ -129,7 +130,8 @@ def serve(host: str, port: int, open_page: bool) -> None:
 
     signal.signal(signal.SIGTERM, _stop)  # until the server takes over: end what was started, as Ctrl-C does
     with listen(host, port) as listening, _database(settings) as url:
-        _run(_migrate(url))
+        if settings.worker == "on" or not _run(migrated(url)):
+            _run(_migrate(url))
         if settings.database_url is None and settings.graph is None and not settings.model.startswith("scripted"):
             _ingest(settings, url, [])
         status = run(settings, url, listening, greet)

@@ -11,6 +11,7 @@ from graph.eventlog.errors import LogError
 
 MIGRATIONS_LOCK = 7_208_143_001
 LOCK_POLL_SECONDS = 0.2
+CONNECT_SECONDS = 5
 TABLE = """
 create table if not exists pulseline_migrations (
   version integer primary key, name text not null, applied_at timestamptz not null default now())
@@ -27,6 +28,14 @@ def migrations() -> list[tuple[int, str, str]]:
     folder = files(__package__).joinpath("migrations")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [(int(name[:4]), name, folder.joinpath(name).read_text()) for name in names]
+
+
+async def migrated(database_url: str) -> bool:
+    """Whether nothing of ours is missing, and LangGraph's tables have been made; of which version, a worker asks."""
+    async with await AsyncConnection.connect(
+        database_url, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS
+    ) as connection:
+        return await _current(connection, checkpoints=1)
 
 
 async def migrate(database_url: str, checkpointer: Callable[[], Awaitable[None]], checkpoints: int) -> list[str]:

@@ -100,7 +100,7 @@ def pulseline(url: str, *command: str, **settings: str) -> "subprocess.Completed
 
 
 def test_postgres_takes_every_setting(server: Server) -> None:
-    """But the three that the test's own server is started with: a wrong value of these would have stopped it."""
+    """But those that the test's own server is started with: a wrong value of these would have stopped it."""
     named = set(re.findall(r"^(\w+) = ", SETTINGS.read_text(), re.MULTILINE)) - OF_ITS_START.keys()
     with psycopg.connect(server.url(database="postgres")) as connection:
         wrong = connection.execute("select name, error from pg_file_settings where error is not null").fetchall()

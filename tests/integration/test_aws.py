@@ -288,15 +288,26 @@ def test_what_serves_imports_nothing_heavy(say: Say) -> None:
     say(f"Lambda api: its modules are imported in {min(took)} ms (the quickest of 3)")
 
 
-def test_a_server_without_a_worker_loads_no_langgraph() -> None:
+def test_a_server_without_a_worker_loads_no_langgraph(database_url: str) -> None:
     """The function `Stream` starts one at every cold start, with little memory."""
     program = (
-        "import sys; from functions.serve import _opener; from functions.settings import Settings\n"
-        "_opener(Settings(worker='off', run_function='run'))\n"
-        "print(*{m.partition('.')[0] for m in sys.modules} & {'langgraph', 'langchain_core', 'numpy', 'onnxruntime'})"
+        "import sys; from functions import cli, serve\n"
+        "def run(settings, *_):\n"
+        "    serve._opener(settings)\n"
+        "    print(*{module.partition('.')[0] for module in sys.modules})\n"
+        "    return 0\n"
+        "serve.serve = run\n"
+        "cli.main(['serve', '--port', '0'])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "PULSELINE_WORKER": "off",
+        "PULSELINE_RUN_FUNCTION": "run",
+    }
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert "psycopg" in done.stdout, done.stderr
+    assert {"langgraph", "langchain_core", "numpy", "onnxruntime"} & set(done.stdout.split()) == set()
 
 
 def test_the_log_quotes_no_error_though_lambda_has_a_handler_of_its_own() -> None:
