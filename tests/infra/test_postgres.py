@@ -73,6 +73,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         made.run("psql", "-c", f"create database {DATABASE}", made.url(database="postgres"))
         variables = ("-v", f"owner_password={PASSWORD}", "-v", f"app_password={PASSWORD}")
         made.run("psql", *variables, "-f", ROLES, made.url())
+        migrated = pulseline(made.url("pulseline_owner"), "migrate")
+        assert migrated.returncode == 0, migrated.stderr
         yield made
 
 
@@ -114,49 +116,15 @@ async def test_a_replica_serves_as_a_role_that_may_change_no_table(
     server: Server, tmp_path: Path, person: Person
 ) -> None:
     app = server.url("pulseline_app")
-    refused = await asyncio.to_thread(pulseline, app, "migrate")
+    await asyncio.to_thread(server.run, "psql", "-c", "create database empty", server.url())
+    refused = await asyncio.to_thread(pulseline, server.url("pulseline_app", "empty"), "migrate")
     assert refused.returncode != 0, "an empty database needs its owner first"
-    migrated = await asyncio.to_thread(pulseline, server.url("pulseline_owner"), "migrate")
-    assert migrated.returncode == 0, migrated.stderr
     snapshot = await _ask(app, tmp_path, person)
     for forbidden in ("alter table turns add column x int", "drop table events", "create table mine (x int)"):
         with psycopg.connect(app) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(forbidden.encode())
-    await _all_else(server, tmp_path, person)
     await _restored(server, snapshot, tmp_path, person)
     await _beside_a_newer_release(server, tmp_path, person)
-
-
-async def _all_else(server: Server, folder: Path, person: Person) -> None:
-    """The owner ingests; all that is done besides, by people and by operators, the other role can do."""
-    app = server.url("pulseline_app")
-
-    async def done(url: str, *command: str, **settings: str) -> str:
-        ended = await asyncio.to_thread(pulseline, url, *command, **settings)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return ended.stdout + ended.stderr
-
-    await done(server.url("pulseline_owner"), "ingest", str(DOCUMENT))
-    with serving(app, folder, SLOWLY) as replica:
-        one, two = [await person.start(replica.url, "What are the symptoms of gastroenteritis?") for _ in range(2)]
-        session = f"{replica.url}/sessions/{one['session_id']}"
-        async with person.watch(replica.url, two["session_id"], after=0) as watching:
-            await watching.until("token")
-            assert await done(app, "turns", "cancel", two["session_id"]) == f"{two['turn_id']} cancelled\n"
-            (found,) = [frame for frame in await watching.rest() if frame.type == "retrieval_complete"]
-        assert (found.data["passages"] > 0, found.data.get("degraded")) == (True, None)
-        stopped = await person.cancel(replica.url, one["session_id"])
-        voted = await person.client.put(f"{session}/turns/{one['turn_id']}/feedback", json={"value": 1})
-        erased = await person.client.delete(session)
-    assert [reply.status_code for reply in (stopped, voted, erased)] == [200, 204, 204]
-    with psycopg.connect(server.url()) as connection:
-        for change in (
-            "turns set ended_at = now() - interval '2 d'",
-            "sessions set updated_at = now() - interval '9 d'",
-        ):
-            connection.execute(f"update {change} where session_id = %s".encode(), [two["session_id"]])
-    _, _, swept = await asyncio.gather(done(app, "doctor"), done(app, "turns"), done(app, "sweep", RETENTION_DAYS="7"))
-    assert swept == "pruned 1 turns\nerased 1 sessions\n"
 
 
 async def _ask(url: str, folder: Path, person: Person) -> dict[str, Any]:
@@ -191,6 +159,40 @@ async def _beside_a_newer_release(server: Server, folder: Path, person: Person) 
         connection.execute("alter table sessions add column of_the_next_release integer not null default 0")
         connection.execute("insert into pulseline_migrations (version, name) values (9999, 'of the next release')")
     await _ask(server.url("pulseline_app"), folder, person)
+
+
+async def test_the_owner_ingests_and_all_else_can_be_done_by_the_role_that_serves(
+    server: Server, tmp_path: Path, person: Person
+) -> None:
+    """By people, and by operators."""
+    app = server.url("pulseline_app")
+
+    async def done(url: str, *command: str, **settings: str) -> str:
+        ended = await asyncio.to_thread(pulseline, url, *command, **settings)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout + ended.stderr
+
+    await done(server.url("pulseline_owner"), "ingest", str(DOCUMENT))
+    with serving(app, tmp_path, SLOWLY) as replica:
+        one, two = [await person.start(replica.url, "What are the symptoms of gastroenteritis?") for _ in range(2)]
+        session = f"{replica.url}/sessions/{one['session_id']}"
+        async with person.watch(replica.url, two["session_id"], after=0) as watching:
+            await watching.until("token")
+            assert await done(app, "turns", "cancel", two["session_id"]) == f"{two['turn_id']} cancelled\n"
+            (found,) = [frame for frame in await watching.rest() if frame.type == "retrieval_complete"]
+        assert (found.data["passages"] > 0, found.data.get("degraded")) == (True, None)
+        stopped = await person.cancel(replica.url, one["session_id"])
+        voted = await person.client.put(f"{session}/turns/{one['turn_id']}/feedback", json={"value": 1})
+        erased = await person.client.delete(session)
+    assert [reply.status_code for reply in (stopped, voted, erased)] == [200, 204, 204]
+    with psycopg.connect(server.url()) as connection:
+        for change in (
+            "turns set ended_at = now() - interval '2 d'",
+            "sessions set updated_at = now() - interval '9 d'",
+        ):
+            connection.execute(f"update {change} where session_id = %s".encode(), [two["session_id"]])
+    _, _, swept = await asyncio.gather(done(app, "doctor"), done(app, "turns"), done(app, "sweep", RETENTION_DAYS="7"))
+    assert swept == "pruned 1 turns\nerased 1 sessions\n"
 
 
 async def test_an_answer_goes_on_while_the_schema_is_expanded(
