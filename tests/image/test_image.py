@@ -164,7 +164,7 @@ async def test_each_command_runs(database_url: str, person: Person, say: Say) ->
     assert "this release's schema" in run("migrate", DATABASE_URL=database_url)
     assert re.search(r"read \d+ articles", run("ingest", "--starter", room=ROOM, DATABASE_URL=database_url))
     assert "pruned 0 turns" in run("sweep", DATABASE_URL=database_url)
-    assert "DATABASE_URL" in run("serve", check=False)
+    assert "DATABASE_URL" in run("serve", room=ROOM, check=False)
     with serving(database_url, "extractive") as container:
         seconds = await _processor_seconds(container, person)
     say(f"image: {seconds:.2f} s of a processor an answer, with {ANSWERS} at once, Postgres not counted")
