@@ -3,12 +3,13 @@
 import asyncio
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -123,6 +124,30 @@ def postmaster(home: Path) -> psutil.Process:
     """The process whose children are all of an embedded Postgres."""
     place = (home / "postgres").resolve()
     return psutil.Process(int((place / "data" / "postmaster.pid").read_text().split()[0]))
+
+
+def stand_still(*processes: psutil.Process) -> None:
+    """Each with its children: a Postgres has many, in process groups of their own, and begins more while it runs."""
+    for process in processes:
+        _send(signal.SIGSTOP, process)
+        _send(signal.SIGSTOP, *_children(process))
+
+
+def go_on(*processes: psutil.Process) -> None:
+    for process in processes:
+        _send(signal.SIGCONT, *_children(process), process)
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return process.children(recursive=True)
+    return []
+
+
+def _send(number: signal.Signals, *processes: psutil.Process) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def cpu_seconds(process: psutil.Process) -> float:

@@ -2,8 +2,8 @@
 
 volatile: StreamingResponse over astream_events, no log. volatile, best: astream(messages), tuned garbage collection,
 LangGraph's Postgres checkpointer. durable: Pulseline, one replica. durable, other: read at another replica.
-They take turns, each with a cluster of its own while the others stand still; the ratios are the result. Every reader
-gets whole answers, from idle to idle, so that its tokens pay for its start. Exits 1 when an aim is missed.
+They take turns, each with a cluster of its own; the others and theirs stand still. The ratios are the result. Every
+reader gets whole answers, from idle to idle, so that its tokens pay for its start. Exits 1 when an aim is missed.
 """
 
 import argparse
@@ -225,7 +225,10 @@ def main() -> int:
         found = everything[mode] = {key: middle(measured) for key, measured in runs.items()}
         show(mode, found, console)
         body += sections(mode, found)
-        data[mode] = [{"turns": turns, "way": way, **vars(measured)} for (turns, way), measured in found.items()]
+        data[mode] = [
+            {"turns": key[0], "way": key[1], **vars(measured), "rounds": [vars(run) for run in runs[key]]}
+            for key, measured in found.items()
+        ]
     claimed = claims(everything)
     table = Table(*CLAIM_HEAD, title="The price of durability, each way at its best number of turns")
     for claim in claimed:

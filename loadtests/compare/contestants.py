@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ import psutil
 
 from functions.embedded_postgres import EmbeddedPostgres
 from loadtests.compare.client import Seen, Way
-from loadtests.fleet import Served, cpu_seconds, postmaster, resident_kb
+from loadtests.fleet import Served, cpu_seconds, go_on, postmaster, resident_kb, stand_still
 from tests.support.folder import temporary_folder
 
 TOKENS = {"saturated": 200, "paced": 100}
@@ -109,16 +108,17 @@ class Contestant:
 
     @contextmanager
     def awake(self) -> Iterator[None]:
-        """Outside, its servers stand still: no poll, no timer and no collection of theirs falls into another's run."""
-        self._signal(signal.SIGCONT)
+        """Outside, its servers and their cluster stand still: no poll, no timer, no collection, no checkpoint and no
+        vacuum of theirs falls into another's run. What is left to do when it wakes again it pays for itself.
+        """
+        self.wake()
         try:
             yield
         finally:
-            self._signal(signal.SIGSTOP)
+            stand_still(*self._processes, self._postgres)
 
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self._processes:
-            process.send_signal(number)
+    def wake(self) -> None:
+        go_on(self._postgres, *self._processes)
 
     def used(self) -> tuple[float, float]:
         """CPU seconds so far, of the servers and of Postgres."""
@@ -197,7 +197,9 @@ class _Stage:
             served.ready()
         tail = servers[-1].url if len(servers) > 1 else ""
         way = Way(servers[0].url, TOKENS[self._mode], tail)
-        return Contestant(name, servers, way, postmaster(home), url)
+        contestant = Contestant(name, servers, way, postmaster(home), url)
+        self._stack.callback(contestant.wake)  # a cluster that stands still does not hear that it is to end
+        return contestant
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import psutil
 
 from functions.embedded_postgres import EmbeddedPostgres
 from loadtests.compare import peer_graph
-from loadtests.fleet import cpu_seconds, free_port, postmaster, resident_kb
+from loadtests.fleet import cpu_seconds, free_port, go_on, postmaster, resident_kb, stand_still
 from tests.support.folder import temporary_folder
 
 PEERS = Path(".cache/peers").absolute()  # made by `make compare PEERS=1`
@@ -136,6 +136,7 @@ class Running:
         command = [str(peer.bin / peer.command[0]), *peer.command[1:], "--port", str(port)]
         self._server = self._launch("server", command, environment)
         self._wait_for(self._answers)
+        stack.callback(self.wake)  # a Postgres that stands still does not hear that it is to end
 
     def _launch(self, name: str, command: Sequence[str], environment: dict[str, str] | None = None) -> psutil.Process:
         with (self._home / f"{name}.log").open("wb") as output:
@@ -183,15 +184,21 @@ class Running:
 
     @contextmanager
     def awake(self) -> Iterator[None]:
-        """Outside, its server stands still: nothing that it does by itself falls into another's run."""
-        os.killpg(self._server.pid, signal.SIGCONT)
+        """Outside, its server, Postgres and Redis stand still: nothing that they do falls into another's run."""
+        self.wake()
         try:
             yield
         finally:
             self.sleep()
 
+    def wake(self) -> None:
+        go_on(*self._all())
+
     def sleep(self) -> None:
-        os.killpg(self._server.pid, signal.SIGSTOP)
+        stand_still(*self._all())
+
+    def _all(self) -> list[psutil.Process]:
+        return [one for one in (self._postgres, self._redis, self._server) if one is not None]
 
     def used(self) -> tuple[float, float, float]:
         """CPU seconds so far, of the server with its children, of Postgres and of Redis."""
