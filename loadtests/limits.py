@@ -46,9 +46,14 @@ def good_turn(path: Path = SLO) -> dict[str, float]:
     return {name: float(value) for name, value in load(path)["good_turn"].items()}
 
 
-def compare(limits: Limits, scenario: str, metrics: Metrics) -> list[Row]:
-    """The limits of this scenario beside what was found."""
-    return _rows(scenario, {**limits.get("every", {}), **limits.get(scenario, {})}, metrics)
+def sized(scenario: str, users: int) -> str:
+    return f"{scenario}, {users} people"
+
+
+def compare(limits: Limits, scenario: str, users: int, metrics: Metrics) -> list[Row]:
+    """The limits of this scenario, those for so many people before its others, beside what was found."""
+    sections = ("every", scenario, sized(scenario, users))
+    return _rows(scenario, {k: v for section in sections for k, v in limits.get(section, {}).items()}, metrics)
 
 
 def compare_generator(limits: Limits, scenario: str, metrics: Metrics) -> list[Row]:

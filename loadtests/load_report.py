@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loadtests import report, targets
-from loadtests.limits import Row, Verdict
+from loadtests.limits import Row, Verdict, sized
 from loadtests.plot import Axis, Point, lines
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ MORE_CURVES = ("resume_first_ms", "caught_up_ms", "stop_ms", "error_ms", "interr
 HEAD = ("run", "metric", "stat", "found", "limit", "")
 
 
-def write(out: Path, outcomes: list["Outcome"], verdict: Verdict, model: str) -> Path:
-    machine = report.machine() | {"model": model, "verdict": verdict.name}
+def write(out: Path, outcomes: list["Outcome"], verdict: Verdict, asked: dict[str, str]) -> Path:
+    machine = report.machine() | asked | {"verdict": verdict.name}
     rows = [row for outcome in outcomes for row in _rows(outcome)]
     plan = report.table(targets.HEAD, targets.rows(seen(outcomes)))
     body = [
@@ -37,7 +37,7 @@ def seen(outcomes: list["Outcome"]) -> list[targets.Seen]:
 
 
 def title(outcome: "Outcome") -> str:
-    return f"{outcome.run.scenario}, {outcome.run.users} people"
+    return sized(outcome.run.scenario, outcome.run.users)
 
 
 def _rows(outcome: "Outcome") -> list[tuple[tuple[object, ...], bool]]:

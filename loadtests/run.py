@@ -42,7 +42,7 @@ APART: Settings = {"a": {}, "b": {"WORKER": "off"}}  # what is read at b was sai
 STRICT: Settings = {"strict": {"TURN_TIMEOUT_SECONDS": "1"}}
 LONG: Settings = {name: {"MODEL": "scripted?tokens=5000&delay_ms=2&stage_ms=0&stamp=1"} for name in PAIR}
 LASTING: Settings = {name: {"MODEL": "scripted?tokens=60&delay_ms=250&stage_ms=0&stamp=1"} for name in PAIR}
-
+BRIEF: Settings = {name: {"MODEL": "scripted?tokens=1&delay_ms=0&stage_ms=0&stamp=1"} for name in PAIR}
 EXTRACTIVE: Settings = {name: {"MODEL": "extractive"} for name in PAIR}
 
 Fault = Callable[[Fleet, float], Coroutine[None, None, None]]
@@ -60,8 +60,8 @@ async def kill_one_after_the_other(replicas: Fleet, seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """`classes` are of the locustfile; `fault` is what befalls the replicas meanwhile. `warm_up` people chat before:
-    as many as needed where what grows is not to be the running turns.
+    """`classes` are of the locustfile; `fault` is what befalls the replicas meanwhile. `warm_up` people chat before: so
+    few that the heap which they leave cannot hide what grows where memory is judged.
     """
 
     scenario: str
@@ -75,7 +75,7 @@ class Run:
     @property
     def elsewhere(self) -> bool:
         """Whether it makes sense against replicas that are not ours."""
-        return self.fault is None and self.replicas in (PAIR, APART)
+        return self.fault is None and self.replicas in (PAIR, APART, BRIEF)
 
 
 RUNS = (
@@ -92,7 +92,7 @@ RUNS = (
     Run("cancel_storm", ("CancelStorm",), 50, 15),
     Run("slow_client", ("Beside", "SlowClient"), 9, 24, None, LONG, 15),
     Run("double_send", ("DoubleSend",), 40, 15),
-    Run("idle_tabs", ("IdleTabs",), 100, 25, warm_up=150),
+    Run("idle_tabs", ("IdleTabs",), 200, 25, None, BRIEF),
     Run("extractive", ("Asker",), 10, 18, None, EXTRACTIVE),
     Run("extractive", ("Asker",), 100, 27, None, EXTRACTIVE),
     Run("errors", ("Errors",), 10, 10, None, STRICT),
@@ -219,7 +219,7 @@ async def measure(run: Run, options: argparse.Namespace, chosen: Limits, replica
     outcome = Outcome(run, results, samples, os.getloadavg()[0], began, balancer.lag_ms)
     outcome.metrics = measured(outcome)
     ours = ("memory", f"{GENERATOR}balancer")  # what is known of processes that run here
-    rows = limits.compare(chosen, run.scenario, outcome.metrics)
+    rows = limits.compare(chosen, run.scenario, run.users, outcome.metrics)
     outcome.rows = [row for row in rows if replicas or not row.metric.startswith(ours)]
     generator = limits.compare_generator(chosen, run.scenario, outcome.metrics)
     outcome.generator = [row for row in generator if replicas or not row.metric.startswith(ours)]
@@ -240,7 +240,7 @@ def chosen_runs(options: argparse.Namespace) -> list[Run]:
 async def run_all(options: argparse.Namespace, chosen: Limits, console: Console) -> list[Outcome]:
     outcomes = []
     for run in chosen_runs(options):
-        console.print(f"{run.scenario}, {run.users} people, {run.seconds:g} s …")
+        console.print(f"{limits.sized(run.scenario, run.users)}, {run.seconds:g} s …")
         outcomes.append(await run_one(run, options, chosen))
         show(outcomes[-1], console)
     if not outcomes:
@@ -309,7 +309,8 @@ def main(arguments: list[str] | None = None) -> int:
 def judge(options: argparse.Namespace, console: Console) -> Verdict:
     outcomes = uvloop.run(run_all(options, limits.load(options.limits), console))
     found = limits.verdict([r for o in outcomes for r in o.rows], [r for o in outcomes for r in o.generator])
-    page = load_report.write(options.out, outcomes, found, options.host or options.model)
+    asked = {"host": options.host} if options.host else {"model": options.model}
+    page = load_report.write(options.out, outcomes, found, asked)
     targets.show(options.out, console)
     console.print(f"{found.name}: {page}")
     return found

@@ -4,6 +4,7 @@ Frames must have consecutive ids, the tokens must be the answer's text, there is
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -69,14 +70,20 @@ class Reading:
         self.resumed_at: float | None = None
         self.resumed_first: float | None = None
         self.caught_up: float | None = None
+        self._listens_since = -math.inf
 
     def resuming(self, now: float) -> None:
-        """The reader comes back with its cursor, now; or tries again, which ends no wait that is under way."""
+        """The reader comes back with its cursor, now; or tries again, which ends no wait that is under way.
+
+        What is said before the first frame of its new connection has no lag: nobody listened. `caught_up` tells of it.
+        """
+        self._listens_since = math.inf
         if self.resumed_at is not None and self.resumed_first is None:
             return
         self.resumed_at, self.resumed_first, self.caught_up = now, None, None
 
     def receive(self, frame: Frame, now: float) -> None:
+        self._listens_since = min(self._listens_since, now)
         if frame.seq is None:
             return
         if self.end is not None:
@@ -117,9 +124,9 @@ class Reading:
     def _token(self, content: str, now: float) -> None:
         self.text += content
         self.token_times.append(now)
-        stamps = STAMPED.findall(content)
+        stamps = [int(microseconds) / 1e6 for _, microseconds in STAMPED.findall(content)]
         self.tokens += len(stamps) or 1
-        self.token_lags += [1000 * (now - int(microseconds) / 1e6) for _, microseconds in stamps]
+        self.token_lags += [1000 * (now - said) for said in stamps if said >= self._listens_since]
 
     def _end(self, kind: str, data: dict[str, Any], now: float) -> None:
         self.end_type, self.end, self.ended_at = kind, data, now

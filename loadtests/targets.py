@@ -1,6 +1,7 @@
 """`make targets`: the original plan's targets beside what `make bench`, `make load` and the growth run have found.
 
-Each of them leaves its figures in .cache/load. Exits 1 when a target is missed or was not measured.
+Each of them leaves its figures in .cache/load. Exits 1 when a target is missed or was not measured, or when the figures
+are not all of one commit, one machine and one host.
 """
 
 import json
@@ -17,6 +18,7 @@ from loadtests.report import OUT
 
 SIZES = (10, 100)
 NOT_MEASURED = "not measured"
+PLACE = ("commit", "machine", "cores", "host")
 
 
 class Seen(NamedTuple):
@@ -118,22 +120,26 @@ def _row(target: Target, runs: Sequence[Seen]) -> tuple[tuple[object, ...], bool
     return (target.name, target.bound, *cells, others, mark), missed or unknown
 
 
-def kept(folder: Path) -> list[Seen]:
-    """What the parts have left in the folder."""
-    found: list[Seen] = []
-    for path in sorted(folder.glob("*.json")):
-        data: dict[str, Any] = json.loads(path.read_text())
-        found += [Seen(run["scenario"], run["users"], run["metrics"]) for run in data.get("runs", [])]
-    return found
+def kept(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the parts have left in the folder, by name."""
+    files = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return {name: data for name, data in files.items() if "runs" in data}
 
 
 def show(folder: Path, console: Console) -> bool:
-    """Prints the table; tells whether every target was measured and met."""
-    table, found = Table(*HEAD), rows(kept(folder))
+    """Prints the table; tells whether every target was measured and met, and all at one commit and place."""
+    parts, table = kept(folder), Table(*HEAD)
+    found = rows([Seen(r["scenario"], r["users"], r["metrics"]) for data in parts.values() for r in data["runs"]])
     for row, marked in found:
         table.add_row(*map(str, row), style="red" if marked else "")
     console.print(table)
-    return not any(marked for _, marked in found)
+    places = {name: tuple(data.get(key, "") for key in PLACE) for name, data in parts.items()}
+    for name, place in places.items():
+        console.print(f"{name}: {parts[name].get('measured_at', 'once')}, {', '.join(filter(None, map(str, place)))}")
+    mixed = len(set(places.values())) > 1
+    if mixed:
+        console.print("MIXED: these figures are not of one commit, machine and host", style="red")
+    return not mixed and not any(marked for _, marked in found)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,11 @@ class OtherReplica(ResumeStorm):
             self.lose(reading, there)
             self.finish(reading)
 
+    def come_back(self, reading: Reading) -> None:
+        """What is said is timed at this replica alone."""
+        reading.token_lags.clear()
+        super().come_back(reading)
+
     def back_at(self) -> str:
         return self.replicas[-1] if self.replicas else ""
 

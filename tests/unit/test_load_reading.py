@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from loadtests import limits, run, targets
 from loadtests.histogram import Histogram
@@ -80,6 +81,19 @@ def test_a_resume_that_was_tried_twice_counts_from_the_first_try() -> None:
     assert reading.resumed_at == 120.0
 
 
+def test_a_token_that_was_said_while_its_reader_was_away_has_no_lag() -> None:
+    reading = Reading("session", "turn", 0, 100.0)
+    frames = [_frame(n, "token", content=f"{n}:{said}000000 ") for n, said in enumerate((100, 102, 103, 105), 1)]
+    here, away, opening, back = Parser().feed(b"".join(frames))
+    (ping,) = Parser().feed(b"event: ping\ndata: {}\n\n")
+    reading.receive(here, 100.5)
+    reading.resuming(102.5)
+    for frame, now in ((ping, 104.0), (away, 104.1), (opening, 104.2), (back, 105.25)):
+        reading.receive(frame, now)
+    assert reading.token_lags == [500, 250]
+    assert reading.tokens == 4
+
+
 def test_a_stages_lag_begins_in_the_model_and_not_at_the_frames_stamp() -> None:
     ended = time.time() - 0.4
     source = {"text": f"ended:{round(1e6 * ended)} Words."}
@@ -134,7 +148,8 @@ def _verdict(
         "success_percent": {"value": success},
         "first_token_ms": first_token,
     }
-    return limits.verdict(limits.compare(LIMITS, "chat", metrics), limits.compare_generator(LIMITS, "chat", metrics))
+    rows = limits.compare(LIMITS, "chat", 5, metrics)
+    return limits.verdict(rows, limits.compare_generator(LIMITS, "chat", metrics))
 
 
 def test_a_run_passes_only_when_every_limit_was_measured_and_kept() -> None:
@@ -181,7 +196,31 @@ def test_make_load_hands_on_who_is_to_do_what_where() -> None:
 
 
 def test_every_limit_of_slo_toml_is_of_a_scenario_that_runs() -> None:
-    assert set(limits.load()) - {"generator", "good_turn", "every"} <= set(run.SCENARIOS)
+    sizes = {limits.sized(one.scenario, one.users) for one in run.RUNS}
+    assert set(limits.load()) - {"generator", "good_turn", "every"} <= {*run.SCENARIOS, *sizes}
+
+
+def test_the_offline_default_keeps_more_with_ten_people_than_with_a_hundred() -> None:
+    metrics: limits.Metrics = {"first_token_ms": {"p95": 1200}, "search_ms": {"p95": 400}}
+    kept = {
+        (users, row.metric): row.kept
+        for users in (10, 100)
+        for row in limits.compare(limits.load(), "extractive", users, metrics)
+        if row.metric in metrics
+    }
+    assert kept == {
+        (10, "first_token_ms"): False,
+        (10, "search_ms"): True,
+        (100, "first_token_ms"): True,
+        (100, "search_ms"): True,
+    }
+
+
+def test_what_warms_the_replicas_up_leaves_no_heap_in_which_a_leak_of_idle_tabs_could_hide() -> None:
+    (tabs,) = (one for one in run.RUNS if one.scenario == "idle_tabs")
+    limit = {scenario: limits.load()[scenario]["memory_kb_a_user"]["most"] for scenario in ("steady_chat", "idle_tabs")}
+    assert tabs.warm_up * limit["steady_chat"] / tabs.users <= limit["idle_tabs"] / 2
+    assert {settings["MODEL"].partition("&")[0] for settings in tabs.replicas.values()} == {"scripted?tokens=1"}
 
 
 def _steady(users: int, success: float = 100) -> targets.Seen:
@@ -209,6 +248,24 @@ def test_the_plans_targets_are_marked_where_they_are_missed_or_were_not_measured
     assert added["token said → on screen, both added"] == ("101 ms", "NOT MET")
     only_ten = {str(row[0]): (row[3], row[-1], marked) for row, marked in targets.rows(runs[:1])}
     assert only_ten["first token"] == ("not measured", "not measured", True)
+
+
+def _leave_all_targets_met(folder: Path, first: dict[str, str], second: dict[str, str]) -> bool:
+    runs = [
+        {"scenario": target.scenario, "users": users, "metrics": {target.metric: {target.stat: target.limit}}}
+        for target in targets.TARGETS
+        for users in target.sizes or (1,)
+    ]
+    for name, place, half in (("bench", first, runs[::2]), ("load", second, runs[1::2])):
+        (folder / f"{name}.json").write_text(json.dumps({**place, "runs": half}))
+    return targets.show(folder, Console(quiet=True))
+
+
+def test_targets_that_were_measured_at_two_commits_or_hosts_are_not_met(tmp_path: Path) -> None:
+    here = {"commit": "425e3e6", "machine": "Linux"}
+    assert _leave_all_targets_met(tmp_path, here, here)
+    assert not _leave_all_targets_met(tmp_path, here, here | {"commit": "17a9df2"})
+    assert not _leave_all_targets_met(tmp_path, here, here | {"host": "https://chat.example.org"})
 
 
 def _calls(attribute: str) -> list[ast.Call]:
