@@ -92,7 +92,7 @@ RUNS = (
     Run("cancel_storm", ("CancelStorm",), 50, 15),
     Run("slow_client", ("Beside", "SlowClient"), 9, 24, None, LONG, 15),
     Run("double_send", ("DoubleSend",), 40, 15),
-    Run("idle_tabs", ("IdleTabs",), 200, 25, None, BRIEF),
+    Run("idle_tabs", ("IdleTabs",), 200, 25, None, BRIEF, 50),
     Run("extractive", ("Asker",), 10, 18, None, EXTRACTIVE),
     Run("extractive", ("Asker",), 100, 27, None, EXTRACTIVE),
     Run("errors", ("Errors",), 10, 10, None, STRICT),

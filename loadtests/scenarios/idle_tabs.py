@@ -6,17 +6,20 @@ heartbeat_gap: between two pings.
 import time
 
 import requests
-from locust import task
+from locust.runners import STATE_RUNNING, STATE_SPAWNING
 
 from loadtests.scenarios.visitor import RESULTS, Visitor
 from loadtests.sse import Parser
 
+OPENING_SECONDS = 4.5
+GOING = (STATE_SPAWNING, STATE_RUNNING)
+
 
 class IdleTabs(Visitor):
-    @task
-    def arrive(self) -> None:
-        """One tab for each, to the run's end."""
-        self.chat(self.due)
+    pace_seconds = 3600.0  # one tab each, to the run's end
+
+    def first_due(self, now: float) -> float:
+        return now + self.dice.random() * OPENING_SECONDS
 
     def chat(self, due: float) -> None:
         reading = self.ask(due)
@@ -39,6 +42,6 @@ class IdleTabs(Visitor):
                 now = time.time()
                 RESULTS.add("heartbeat_gap_ms", 1000 * (now - heard))
                 heard = now
-            if self.environment.runner is None or self.environment.runner.state != "running":
+            if self.environment.runner is None or self.environment.runner.state not in GOING:
                 return
         RESULTS.note("failed", "an idle tail ended")

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import gevent
-from locust import task
 from requests.adapters import HTTPAdapter
 
 from loadtests.scenarios.steady_chat import SteadyChat
@@ -42,11 +41,6 @@ class SlowClient(Visitor):
 
     def first_due(self, now: float) -> float:
         return now
-
-    @task
-    def arrive(self) -> None:
-        """One answer at a time."""
-        self.chat(self.due)
 
     def chat(self, due: float) -> None:
         there = self.elsewhere()

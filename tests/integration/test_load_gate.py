@@ -1,5 +1,6 @@
 """`make load` bites: it is run against real replicas with limits and with a server that it must not let pass."""
 
+import ast
 import json
 import re
 import subprocess
@@ -116,6 +117,15 @@ class Person({kind}):
 Person().chat(time.time())
 print(json.dumps([dict(RESULTS.counts), RESULTS.histogram("interruption_ms").summary()]))
 """
+
+
+def test_each_person_has_one_task() -> None:
+    """Locust runs the parents' tasks beside a class's own, also those that it overrides."""
+    code = "from loadtests import locustfile as f; print({n: len(set(getattr(f, n).tasks)) for n in f.__all__})"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    tasks = ast.literal_eval(ended.stdout)
+    assert {name for name, count in tasks.items() if count != 1} == set()
+    assert tasks.keys() >= {"IdleTabs", "SlowClient"}
 
 
 @pytest.mark.parametrize(("module", "kind"), [("replica_kill", "ReplicaKill"), ("steady_chat", "SteadyChat")])
