@@ -20,6 +20,7 @@ from graph.eventlog.log import Pool, open_pool
 from graph.eventlog.saver import EventLogSaver
 from graph.eventlog.sessions import Sessions
 from tests.support.pgbouncer import EVERYTHING, NoPgBouncer, find, pooling, shipped
+from tests.support.processes import forking
 
 DROP_SECONDS = 20
 # No power cut is tried here. Whoever has not yet signed in, as a connection whose opening was given up, holds up every
@@ -40,6 +41,12 @@ def no_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         with suppress(FileNotFoundError):  # another run's, just going
             if run in Path(owner.read_text()).parents and not Cluster(owner.parent).alive():
                 shutil.rmtree(owner.parent)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported_once() -> Iterator[None]:
+    with forking():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +13,7 @@ from pathlib import Path
 from functions.embedded_postgres import EmbeddedPostgres
 from functions.postgres_cluster import Cluster
 from tests.faults.relay import Relay, relaying
+from tests.support.processes import Process, launch
 
 READY = {"serve": re.compile(r"answers at http"), "worker": re.compile(r"functions\.serve working")}
 CLAIMED = re.compile(r"turn claimed .*turn_id=(\S+) attempt=(\d+)")
@@ -32,7 +31,7 @@ class Member:
         self._port = _free_port() if kind == "serve" else 0
         self._starts = 0
         self._killed_at: dict[int, float] = {}
-        self.process: subprocess.Popen[bytes]
+        self.process: Process
 
     @property
     def address(self) -> str:
@@ -56,13 +55,7 @@ class Member:
     def launch(self) -> None:
         self._starts += 1
         arguments = ["serve", "--port", str(self._port)] if self.kind == "serve" else ["worker"]
-        with (self._folder / f"{self.name}-{self._starts}.log").open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "functions", *arguments],
-                env=self._environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self.process = launch(arguments, self._environment, self._folder / f"{self.name}-{self._starts}.log")
 
     async def ready(self) -> None:
         """Launches it again when it could not start, as while the database is away."""
@@ -94,7 +87,7 @@ class Member:
                 self.kill()
                 return -1
             await asyncio.sleep(0.02)
-        return self.process.returncode
+        return self.process.wait()
 
 
 class Fleet:

@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ from pathlib import Path
 import psycopg
 
 from tests.support.pgbouncer import EVERYTHING
+from tests.support.processes import launch
 
 GREETING = re.compile(r"answers at (http://[\d.]+:\d+)")
 START_SECONDS = 40.0
@@ -32,9 +31,7 @@ class Server:
         environment.update(
             DATABASE_URL=database_url, PULSELINE_MODEL=model, PULSELINE_HOME=str(folder / "home"), **settings
         )
-        with self._output.open("wb") as output:
-            command = [sys.executable, "-m", "functions", "serve", "--port", "0"]
-            self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        self.process = launch(["serve", "--port", "0"], environment, self._output)
         self.url = self._greeted()
 
     @property
