@@ -85,7 +85,7 @@ def test_ask_prints_the_answer_and_goes_on_with_its_session(database_url: str, t
 
 
 def test_ask_comes_back_as_often_as_windows_end(database_url: str, tmp_path: Path) -> None:
-    with serving(database_url, tmp_path, "scripted?tokens=450&delay_ms=20", STREAM_WINDOW_SECONDS="0.5") as server:
+    with serving(database_url, tmp_path, "scripted?tokens=450&delay_ms=10", STREAM_WINDOW_SECONDS="0.15") as server:
         asked = run("ask", "What helps?", "--url", server.url, PULSELINE_HOME=str(tmp_path / "mine"))
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout.split() == [f"w{n}" for n in range(450)]
