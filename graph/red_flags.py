@@ -3,7 +3,7 @@ other languages in `red_flags_abroad.yaml`."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from graph.phrases import Found, Phrases, Span, Spelling, words
 from graph.scopes import ScopeRules, Scopes
 
 INTERNATIONAL = "international"
+REMEMBERED_MESSAGES = 32
 TOGETHER_WORDS = 14  # within which the parts of a sign stand
 PART, EITHER = " + ", " | "  # "@chest + @pain | @pressure": each part somewhere, in any order
 
@@ -78,11 +79,13 @@ def tells_of_a_sign(message: str) -> bool:
 def hear(message: str, answer: str) -> set[int]:
     """At which of its words the message says this, one of the `answers` among the rules."""
     rules = _rules()
-    found = rules.phrases.find([word.text for word in words(message, rules.spelling)])
-    return {span.start for span in found[rules.answers[answer]]}
+    read = _read(message)
+    return {span.start for span in read.found[rules.answers[answer]]} if read is not None else set()
 
 
+@lru_cache(REMEMBERED_MESSAGES)
 def _read(message: str) -> _Read | None:
+    """Remembers the last ones: the gate, what follows on an alarm and the supervisor all ask about one message."""
     rules = _rules()
     said = words(message, rules.spelling)
     if not said:
@@ -185,16 +188,21 @@ def crisis_line(region: str) -> str:
     return str(_data()["crisis_line"]).format(**_data()["regions"][region])
 
 
+def crisis_reminder(region: str) -> str:
+    """The same in few words, for whoever has read it before."""
+    return str(_data()["crisis_reminder"]).format(**_data()["regions"][region])
+
+
 def emergency_number(region: str) -> str:
     return str(_data()["regions"][region]["number"])
 
 
 @cache
 def _data() -> dict[str, Any]:
-    return {**_loaded("red_flag_texts.yaml"), **_loaded("red_flags.yaml")}
+    return {**loaded("red_flag_texts.yaml"), **loaded("red_flags.yaml")}
 
 
-def _loaded(name: str) -> dict[str, Any]:
+def loaded(name: str) -> dict[str, Any]:
     """All values are text: "no" is a word. Every process reads this at its start, so with the quick parser."""
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     loaded: dict[str, Any] = yaml.load(files(__package__).joinpath(name).read_text("utf-8"), loader)
@@ -203,7 +211,7 @@ def _loaded(name: str) -> dict[str, Any]:
 
 @cache
 def _rules() -> _Rules:
-    data, abroad = _data(), _loaded("red_flags_abroad.yaml")
+    data, abroad = _data(), loaded("red_flags_abroad.yaml")
     phrases = Phrases({**data["concepts"], **abroad["concepts"]})
     scopes = {name: [*listed, *abroad["scopes"].get(name, [])] for name, listed in data["scopes"].items()}
     listed = [

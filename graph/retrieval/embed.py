@@ -81,7 +81,7 @@ class Embedder:
         """Remembers the last ones, because search and rerank both ask."""
         known = self._questions.get(text)
         if known is None:
-            known = self._questions[text] = (await self.encode([(text,)]))[0]
+            known = self._questions[text] = await self.apart(self._read, text)
             if len(self._questions) > REMEMBERED_QUESTIONS:
                 self._questions.popitem(last=False)
         return known
@@ -92,6 +92,10 @@ class Embedder:
     async def apart(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Heavy work on the encoder's threads, so that it never competes with encoding for the cores."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
+
+    def _read(self, text: str) -> Encoded:
+        """Alone, and never with another's question: in a batch the encoder rounds by what stands beside it."""
+        return self._run([piece_ids((text,), MAX_PIECES)])[0]
 
     def _run(self, batch: Sequence[tuple[list[int], list[int]]]) -> list[Encoded]:
         longest = max(len(ids) for ids, _ in batch)

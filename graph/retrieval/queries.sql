@@ -1,9 +1,17 @@
 -- name: prepare_search
--- Who made the vectors here, asked anew for every search, since another may come while the process runs. And for this
--- transaction: the index looks at more than it must give, and on past the passages that were removed, or it would give
--- fewer than asked for. (In any order: the search sorts what it gets.)
+-- Who made the vectors here, asked anew for every search, since another may come while the process runs; and of these
+-- words those that no passage has in any form. And for this transaction: the index looks at more than it must give, and on
+-- past the passages that were removed, or it would give fewer than asked for (in any order: the search sorts what it
+-- gets); the plan of the search serves any question, and making it takes as long as the search.
 select set_config('hnsw.ef_search', %(ef_search)s, true), set_config('hnsw.iterative_scan', 'relaxed_order', true),
-       (select encoder from library) as encoder, (select dimensions from library) as dimensions;
+       set_config('plan_cache_mode', 'force_generic_plan', true),
+       (select encoder from library) as encoder, (select dimensions from library) as dimensions,
+       array(
+         select word from unnest(%(words)s::text[]) as asked (word)
+         where not exists (
+           select from word_counts where word_counts.word = any(tsvector_to_array(to_tsvector('english', asked.word)))
+         )
+       ) as unknown;
 
 -- name: search
 -- The passages nearest to a question: by meaning (cosine distance) and by words, the places in both fused.
@@ -15,7 +23,7 @@ with dense as (
   from (
     select passage_id, embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) as distance
     from passage_vectors
-    order by embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) limit %(leg)s
+    order by embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) limit {leg}
   ) as nearest
 ),
 asked as (
@@ -27,7 +35,7 @@ asked as (
     join word_counts as counts using (word) cross join library
     window rarest_first as (order by counts.passages, word)
   ) as known
-  where place <= %(rare_words)s and before < %(postings)s
+  where place <= {rare_words} and before < {postings}
 ),
 lexical as (
   select passage_id, row_number() over (order by complete desc, weight desc, passage_id) as place
@@ -35,45 +43,50 @@ lexical as (
     select passage_id, count(*) = (select count(*) from asked) as complete, sum(rarity * weight) as weight
     from asked join postings using (word)
     group by passage_id
-    order by complete desc, weight desc, passage_id limit %(leg)s
+    order by complete desc, weight desc, passage_id limit {leg}
   ) as matching
 ),
 fused as (
   select passage_id,
-         coalesce(%(dense_weight)s / (%(rank_constant)s + dense.place), 0)
-         + coalesce(%(lexical_weight)s / (%(rank_constant)s + lexical.place), 0) as score
+         coalesce({dense_weight}::float8 / ({rank_constant} + dense.place), 0)
+         + coalesce({lexical_weight}::float8 / ({rank_constant} + lexical.place), 0) as score
   from dense full join lexical using (passage_id)
-  order by score desc, passage_id limit %(leg)s
+  order by score desc, passage_id limit {leg}
 )
-select document_id, ordinal, d.title, d.url, p.heading, p.sentences,
+select document_id, ordinal, d.title, d.url, p.heading, array_to_string(p.sentences, ' ') as text,
        1 - (v.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions})) as cosine
 from fused join passages as p using (passage_id) join passage_vectors as v using (passage_id)
 join documents as d using (document_id)
 where fused.score > 0
 order by fused.score desc, passage_id;
 
--- name: unknown_words
--- Of these words those that no passage has in any form; `version` changes with the library.
-select word, (select counted_passages || ' ' || counted_last from library) as version
-from unnest(%(words)s::text[]) as asked (word)
-where not exists (
-  select from word_counts where word_counts.word = any(tsvector_to_array(to_tsvector('english', asked.word)))
-);
+-- name: library_version
+-- Changes with what is in the library.
+select counted_passages || ' ' || counted_last as version from library;
 
 -- name: title_words
--- The words of titles and headings, but for the titles of articles that say how something is taken: medicines.
+-- The words of titles and headings. `titled`: they name what an article is about. `taken`: the article says how something
+-- is taken, so they are of a medicine.
 with taken as (
   select distinct document_id from passages where heading ~* '\m(take|taking|doses?|dosage|side effects)\M'
 ),
 said as (
-  select title as text, document_id in (select document_id from taken) as taken from documents
+  select title as text, true as titled, document_id in (select document_id from taken) as taken from documents
   union
-  select heading, false from passages
+  select heading, false, false from passages
 )
-select word from said, regexp_split_to_table(lower(text), '[^[:alpha:]]+') as word
+select word, bool_or(titled) as titled, bool_or(taken) as taken
+from said, regexp_split_to_table(lower(text), '[^[:alpha:]]+') as word
 where length(word) >= %(shortest)s
-group by word
-having not bool_or(taken);
+group by word;
+
+-- name: frequent_words
+-- Of these words those that stand in so many passages, in any form.
+select word from unnest(%(words)s::text[]) as asked (word)
+where exists (
+  select from word_counts
+  where word_counts.word = any(tsvector_to_array(to_tsvector('english', asked.word))) and passages >= %(passages)s
+);
 
 -- name: library_is_empty
 -- Asked when nothing was found.

@@ -17,6 +17,8 @@ async def read_again(read: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await read()
+        except psycopg.errors.PipelineAborted:
+            raise  # by a statement before it, which may well be wrong
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
             if not (error.sqlstate or AWAY[0]).startswith(AWAY):
                 raise

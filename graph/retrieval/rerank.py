@@ -7,11 +7,12 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -46,7 +47,8 @@ class Ranked(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A passage against a question; `likeness` has a row for each of its word pieces, a column for the question's."""
+    """A passage against a question; `tokens` and `likeness` have a row for each of its word pieces, `likeness` has a
+    column for each of the question's."""
 
     passage: dict[str, Any]
     row: dict[str, Any]
@@ -136,35 +138,55 @@ def rank(
 ) -> Ranked:
     """By `order` where it is given, else by MaxSim. A passage that was deleted since the search is left out."""
     there = [(p, rows[key]) for p in passages if (key := (p["document_id"], p["ordinal"])) in rows]
+    if not there:
+        return Ranked([], [], None)
     question = asked(encoded)
-    compared = [compare(question, passage, row) for passage, row in there]
+    compared = compare(question, there)
     best = sorted(compared, key=lambda one: -order.get(one.passage["id"], one.score))[:count]
+    scores = sentence_scores(question, best)
     evidence = [
         {"source": number, "order": order, "text": text, "score": round(score, 4)}
-        for number, one in enumerate(best, start=1)
-        for order, (text, score) in enumerate(zip(one.row["sentences"], sentence_scores(question, one), strict=True))
+        for number, (one, own) in enumerate(zip(best, scores, strict=True), start=1)
+        for order, (text, score) in enumerate(zip(one.row["sentences"], own, strict=True))
     ]
     sources = [_source(one.passage, one.score) for one in best]
-    return Ranked(sources, evidence, _fit(best[0], evidence) if best else None)
+    return Ranked(sources, evidence, _fit(best[0], evidence))
 
 
-def compare(question: Question, passage: dict[str, Any], row: dict[str, Any]) -> Compared:
-    """Each piece of the question finds its nearest piece in the passage."""
-    tokens = unpack(row["tokens"])
+def compare(question: Question, passages: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[Compared]:
+    """Each piece of the question finds its nearest piece in each passage. All passages in one product: a call of numpy
+    costs more than what it computes here, and holds up all other Python."""
+    packed = [row["tokens"] for _, row in passages]
+    tokens = unpack(b"".join(packed))
     likeness = tokens @ question.tokens.T
-    return Compared(passage, row, tokens, likeness, float(likeness.max(axis=0) @ question.weights))
-
-
-def sentence_scores(question: Question, one: Compared) -> list[float]:
-    """Compared as a whole, the mean of its pieces as the passage's context made them, and piece by piece."""
-    spans = [slice(start, end) for start, end in pairwise(one.row["token_ends"])]
+    ends = np.cumsum([len(one) for one in packed]) // tokens.shape[1]
+    maxsims = (_of_spans(np.maximum, likeness, ends) @ question.weights).tolist()
     return [
-        float(unit(one.tokens[span].mean(axis=0)) @ question.vector + one.likeness[span].max(axis=0) @ question.weights)
-        / 2
-        if span.stop > span.start
-        else 0.0
-        for span in spans
+        Compared(passage, row, tokens[start:end], likeness[start:end], maxsim)
+        for (passage, row), (start, end), maxsim in zip(passages, pairwise([0, *ends.tolist()]), maxsims, strict=True)
     ]
+
+
+def sentence_scores(question: Question, best: Sequence[Compared]) -> list[list[float]]:
+    """Of each one's sentences: compared as a whole, the mean of its pieces as the passage's context made them, and by
+    piece. A sentence without pieces, beyond what was encoded, scores 0."""
+    lengths = [len(one.row["token_ends"]) for one in best]  # the first is the heading's
+    before = np.cumsum([0, *(len(one.tokens) for one in best[:-1])])
+    ends = np.concatenate([one.row["token_ends"] for one in best]) + np.repeat(before, lengths)
+    sums = _of_spans(np.add, np.concatenate([one.tokens for one in best]), ends)
+    nearest = _of_spans(np.maximum, np.concatenate([one.likeness for one in best]), ends)
+    scores = iter(((unit(sums) @ question.vector + nearest @ question.weights) / 2).tolist())
+    return [list(islice(scores, length))[1:] for length in lengths]
+
+
+def _of_spans(reduce: np.ufunc, rows: Vectors, ends: NDArray[np.int64]) -> Vectors:
+    """The rows in spans that follow one another, a row for each; of an empty span zeros."""
+    starts = np.concatenate([[0], ends[:-1]])
+    some = ends > starts
+    reduced = np.zeros((len(ends), rows.shape[1]), dtype=np.float32)
+    if some.any():
+        reduced[some] = reduce.reduceat(rows, starts[some], axis=0)
+    return reduced
 
 
 def _fit(best: Compared, evidence: list[dict[str, Any]]) -> float:

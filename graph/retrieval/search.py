@@ -1,8 +1,12 @@
 """Finds candidate passages: by meaning and by words at once, in one statement."""
 
-import re
+import struct
+from functools import cache
 from typing import Any, NamedTuple
 
+import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Literal
 from psycopg_pool import AsyncConnectionPool
@@ -10,18 +14,35 @@ from psycopg_pool import AsyncConnectionPool
 from graph.retrieval.embed import Embedder, Vectors
 from graph.retrieval.queries import query
 from graph.retrieval.reading import read_again
-from graph.retrieval.spelling import Spelling
+from graph.retrieval.spelling import Spelling, strange
 
 CANDIDATES = 24
 LEG = 40
 EF_SEARCH = 64
 RARE_WORDS = 12
-POSTINGS = 5_000  # read for a question, about
+POSTINGS = 2_500  # read for a question, about
 DENSE_WEIGHT = 1.0
 LEXICAL_WEIGHT = 0.5
 RANK_CONSTANT = 60
 DUPLICATE_OVERLAP = 0.85
 DUPLICATE_SCORES_DIFFER = 0.02
+
+
+class HalfVector(bytes):
+    """Its numbers, two bytes each, in the order of the wire: pgvector need not read them from a text."""
+
+
+class HalfVectorDumper(Dumper):
+    """Of no type for Postgres, which takes it for what it is cast to."""
+
+    format = Format.BINARY
+    oid = 0
+
+    def dump(self, obj: HalfVector) -> bytes:
+        return struct.pack(">hh", len(obj) // 2, 0) + obj
+
+
+psycopg.adapters.register_dumper(HalfVector, HalfVectorDumper)
 
 
 class ForeignEncoder(Exception):
@@ -57,43 +78,69 @@ class Search:
         lexical_weight: float = LEXICAL_WEIGHT,
     ) -> None:
         self._pool, self._embedder, self._spelling = pool, embedder, Spelling(pool)
-        self._weights = {"dense_weight": dense_weight, "lexical_weight": lexical_weight}
+        self._weights = dense_weight, lexical_weight
 
     async def __call__(self, question: str) -> Found:
+        """Few words are misspelt: the question is searched as it stands, and once more when the library does not know a
+        word of it that can be read as another."""
         question = question.replace("\x00", " ")
-        read = await self._spelling.mended(question)
-        vector = await self._embedder.embed_question(read)
-        parameters = {
-            "question": read,
-            "vector": literal(vector),
-            "leg": LEG,
-            "rare_words": RARE_WORDS,
-            "postings": POSTINGS,
-            **self._weights,
-            "rank_constant": RANK_CONSTANT,
-        }
-        found = await read_again(lambda: self._found(parameters, vector.size))
+        found, unknown = await self._read_as(question, strange(question))
+        read = await self._spelling.mended(question, unknown) if unknown else question
+        if read != question:
+            found, _ = await self._read_as(read, [])
         return found._replace(read_as=read)
 
-    async def _found(self, parameters: dict[str, Any], dimensions: int) -> Found:
+    async def _read_as(self, question: str, words: list[str]) -> tuple[Found, list[str]]:
+        """Also those of the words that no passage has."""
+        vector = await self._embedder.embed_question(question)
+        said = {"question": question, "vector": HalfVector(vector.astype(">f2").tobytes())}
+        rows, unknown = await read_again(lambda: self._rows(said, vector.size, words))
+        return await self._found(rows), unknown
+
+    async def _rows(self, said: dict[str, Any], dimensions: int, words: list[str]) -> tuple[list[DictRow], list[str]]:
+        """There and back once. Until the pipeline ends, its statements are one transaction."""
         async with (
             self._pool.connection() as connection,
-            connection.transaction(),
-            connection.cursor(row_factory=dict_row) as cursor,
+            connection.cursor(row_factory=dict_row) as prepared,
+            connection.cursor(row_factory=dict_row) as searched,
         ):
-            await cursor.execute(query("prepare_search"), {"ef_search": str(EF_SEARCH)})
-            self._check((await cursor.fetchall())[0], dimensions)
-            await cursor.execute(SQL(query("search")).format(dimensions=Literal(dimensions)), parameters)
-            rows = await cursor.fetchall()
-            if not rows:
-                await cursor.execute(query("library_is_empty"))
-                return Found([], library_empty=(await cursor.fetchall())[0]["empty"])
-            return Found(without_duplicates([_passage(row) for row in rows])[:CANDIDATES])
+            try:
+                async with connection.pipeline():
+                    await prepared.execute(query("prepare_search"), {"ef_search": str(EF_SEARCH), "words": words})
+                    await searched.execute(statement(dimensions, *self._weights), said)
+            except psycopg.DataError:  # vectors of another dimension
+                self._check((await prepared.fetchall())[0], dimensions)
+                raise
+            there = (await prepared.fetchall())[0]
+            self._check(there, dimensions)
+            return await searched.fetchall(), there["unknown"]
+
+    async def _found(self, rows: list[DictRow]) -> Found:
+        if rows:
+            return Found(without_duplicates([_passage(row) for row in rows], CANDIDATES))
+        async with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(query("library_is_empty"))
+            return Found([], library_empty=(await cursor.fetchall())[0]["empty"])
 
     def _check(self, there: DictRow, dimensions: int) -> None:
         """Before the first ingest there is no encoder."""
         if there["encoder"] and (there["encoder"], there["dimensions"]) != (self._embedder.name, dimensions):
             raise ForeignEncoder(there["encoder"], self._embedder.name)
+
+
+@cache
+def statement(dimensions: int, dense_weight: float, lexical_weight: float) -> bytes:
+    """With its numbers written into it: a plan that must serve any limit is a bad one for these."""
+    numbers = {
+        "dimensions": dimensions,
+        "leg": LEG,
+        "rare_words": RARE_WORDS,
+        "postings": POSTINGS,
+        "dense_weight": dense_weight,
+        "lexical_weight": lexical_weight,
+        "rank_constant": RANK_CONSTANT,
+    }
+    return SQL(query("search")).format(**{name: Literal(number) for name, number in numbers.items()}).as_bytes(None)
 
 
 def _passage(row: dict[str, Any]) -> dict[str, Any]:
@@ -105,25 +152,31 @@ def _passage(row: dict[str, Any]) -> dict[str, Any]:
         "title": row["title"] + heading,
         "url": row["url"],
         "score": round(row["cosine"], 4),
-        "text": " ".join(row["sentences"]),
+        "text": row["text"],
     }
 
 
-def without_duplicates(passages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of passages that say the same in nearly the same words, the first stays. Such passages have nearly one score,
+def without_duplicates(passages: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The first of them; of those that say the same in nearly the same words, one. Such passages have nearly one score,
     so that few pairs need a closer look."""
     kept: list[tuple[dict[str, Any], frozenset[str]]] = []
     for passage in passages:
-        words = frozenset(re.findall(r"\w+", passage["text"].lower()))
+        if len(kept) == most:
+            break
+        words = frozenset(passage["text"].lower().split())
         near = (other for one, other in kept if abs(one["score"] - passage["score"]) < DUPLICATE_SCORES_DIFFER)
-        if all(overlap(words, other) < DUPLICATE_OVERLAP for other in near):
+        if not any(_alike(words, other) for other in near):
             kept.append((passage, words))
     return [passage for passage, _ in kept]
 
 
-def overlap(some: frozenset[str], others: frozenset[str]) -> float:
-    """Of all words of both, the share that both have."""
-    return len(some & others) / max(1, len(some | others))
+def _alike(some: frozenset[str], others: frozenset[str]) -> bool:
+    """Whether of all words of both, both have nearly all; which they can't when one has many fewer."""
+    fewer, more = sorted((len(some), len(others)))
+    if fewer < DUPLICATE_OVERLAP * more:
+        return False
+    shared = len(some & others)
+    return shared >= DUPLICATE_OVERLAP * max(1, fewer + more - shared)
 
 
 def literal(vector: Vectors) -> str:

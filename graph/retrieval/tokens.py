@@ -40,7 +40,8 @@ def project(tokens: Vectors) -> Vectors:
 
 def unpack(packed: bytes) -> Vectors:
     steps = np.frombuffer(packed, dtype=np.int8).reshape(-1, _projection().shape[1])
-    return steps.astype(np.float32) / np.float32(STEPS)
+    unpacked: Vectors = np.multiply(steps, np.float32(1 / STEPS), dtype=np.float32)
+    return unpacked
 
 
 @cache

@@ -1,5 +1,6 @@
 """BERT's uncased WordPiece, as the encoder was trained with it. Pure Python: no tokeniser package, no download."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
@@ -7,6 +8,7 @@ from importlib.resources import files
 
 UNKNOWN, START, END = "[UNK]", "[CLS]", "[SEP]"
 WORD_MAX_CHARACTERS = 100
+ASCII_WORD = re.compile(r"[a-z0-9]+|[^a-z0-9 ]")  # of a printable text, in lower case
 # Ideographs, each a word of its own: the blocks that BERT's tokeniser names.
 IDEOGRAPHS = (
     (0x4E00, 0x9FFF),
@@ -58,6 +60,9 @@ def pieces(word: str) -> tuple[str, ...]:
 
 def words(text: str) -> Iterator[str]:
     """Lower case, without accents; every punctuation mark and every ideograph is a word."""
+    if text.isascii() and text.isprintable():
+        yield from ASCII_WORD.findall(text.lower())
+        return
     spaced = "".join(_character(character) for character in text)
     plain = unicodedata.normalize("NFD", unicodedata.normalize("NFC", spaced).lower())
     for word in "".join(c for c in plain if unicodedata.category(c) != "Mn").split():

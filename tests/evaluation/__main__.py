@@ -1,9 +1,9 @@
 """`make eval`: how good the answers' sources are, how fast they are found, what is declined, what raises an alarm.
 
-The libraries are kept in --home, so that a second run encodes nothing.
+The libraries are kept in --home, so that a second run encodes nothing. The loop and the connections are those of a
+replica with nothing between it and Postgres: statements are prepared.
 """
 
-import asyncio
 import resource
 import sys
 import time
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import psycopg
+import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -47,7 +48,7 @@ def counted(description: str, total: int) -> Iterator[Step]:
 def main(medquad: Path, home: Path, out: Path) -> None:
     """Measure retrieval, abstention and the safety gate; without MedQuAD, on the starter corpus alone."""
     with EmbeddedPostgres(home).running() as url:
-        sections, met = asyncio.run(_measured(url, medquad if medquad.is_dir() else None))
+        sections, met = uvloop.run(_measured(url, medquad if medquad.is_dir() else None))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(report.page(sections))
     console.print(f"report: {out}")
@@ -102,7 +103,7 @@ async def _library(url: str, name: str, paths: list[Path]) -> str:
 
 
 async def _retrieval(title: str, url: str, asked: list[Question], missed: list[str]) -> str:
-    async with open_pool(url, max_size=PEOPLE) as pool:
+    async with open_pool(url, max_size=PEOPLE, prepare=lambda: True) as pool:
         with counted(f"{title}: ranking", len(SYSTEMS) * len(asked)) as step:
             scores = await retrieval.score(pool, asked, step)
         with counted(f"{title}: clocking", 2 * len(asked)) as step:
@@ -135,7 +136,7 @@ def _print_scores(title: str, scores: list[Scores], times: list[Times]) -> None:
 
 
 async def _abstention(url: str, asked: list[Question]) -> str:
-    async with open_pool(url, max_size=2) as pool:
+    async with open_pool(url, max_size=2, prepare=lambda: True) as pool:
         with counted("abstention", len(asked)) as step:
             found = await abstention.fits(pool, asked, step)
     table = Table("threshold", "tune: false answers", "false abstentions", "judge: false answers", "false abstentions")

@@ -14,7 +14,6 @@ import numpy as np
 import psycopg
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
-from psycopg.sql import SQL, Literal
 
 from graph.builder import build_graph, open_parts
 from graph.eventlog.log import Pool, open_pool
@@ -23,7 +22,7 @@ from graph.retrieval.embed import DIMENSIONS, Embedder, Encoded, ProviderEmbedde
 from graph.retrieval.ingest import GROUP_PASSAGES, STARTER, Report, clear, ingest, remove
 from graph.retrieval.queries import query
 from graph.retrieval.rerank import DEGRADED, SOURCES, Reranker
-from graph.retrieval.search import ForeignEncoder, Search, literal
+from graph.retrieval.search import DENSE_WEIGHT, LEXICAL_WEIGHT, ForeignEncoder, Search, literal, statement
 from graph.state import turn_input
 from tests.conftest import FreshDatabase
 
@@ -307,6 +306,8 @@ async def test_embeddings_of_a_provider_have_their_own_dimension(pool: Pool, fol
     assert ranked.sources[0]["id"].startswith("gout#")
     with pytest.raises(ForeignEncoder):
         await put(folder, pool, ProviderEmbedder("fake:wide", DeterministicFakeEmbedding(size=500)))
+    with pytest.raises(ForeignEncoder, match="not by fake:narrow"):
+        await Search(pool, ProviderEmbedder("fake:narrow", DeterministicFakeEmbedding(size=500)))(question)
 
 
 async def test_a_copy_of_an_article_is_found_once(pool: Pool, folder: Path, embedder: Embedder) -> None:
@@ -350,12 +351,34 @@ async def test_the_right_article_comes_first(library: Pool, embedder: Embedder, 
         ("vitamin d suplements", None),  # of an article that says how to take it
         ("what is psoriasis", None),
         ("sintomas de la gota", None),
+        ("is eczema contageous", "is eczema contagious"),  # as people ask, whatever the articles say
+        ("gout attakcs", "gout attacks"),  # as many passages have it
+        ("gout and seafod", None),  # which one passage has
+        ("Ecezma of a nonpareille kind", "eczema of a nonpareille kind"),  # names what it is about
+        ("simptoms of nonpareille", None),  # would be about the symptoms of anything
     ],
 )
 async def test_a_misspelt_word_is_read_as_the_one_of_the_librarys_titles(
     library: Pool, embedder: Embedder, question: str, read_as: str | None
 ) -> None:
     assert (await Search(library, embedder)(question)).read_as == (read_as or question)
+
+
+async def test_a_question_without_slips_asks_the_database_once_and_its_sources_once_more(
+    library: Pool, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten people who ask at once wait for each other at every way there and back."""
+    connection, taken = library.connection, []
+
+    def take() -> Any:
+        taken.append(1)
+        return connection()
+
+    monkeypatch.setattr(library, "connection", take)
+    found = await Search(library, embedder)("Is gastroenteritis contagious?")
+    assert len(taken) == 1
+    await Reranker(library, embedder)(found.read_as, found.passages)
+    assert len(taken) == 2
 
 
 async def test_what_is_called_how_is_known_anew_when_the_library_has_changed(
@@ -372,13 +395,12 @@ async def test_what_is_called_how_is_known_anew_when_the_library_has_changed(
 async def test_the_search_can_use_the_vectors_index(library: Pool, embedder: Embedder) -> None:
     """It matches the statement; on few passages Postgres rightly reads them all."""
     vector = literal(await embedder.embed_question("gout"))
-    values = {"question": "gout", "vector": vector, "leg": 40, "rare_words": 12, "postings": 5000}
-    values |= {"dense_weight": 1.0, "lexical_weight": 0.5, "rank_constant": 60}
     async with library.connection() as connection, connection.transaction():
         await connection.execute("set local enable_seqscan = off")
         await connection.execute("set local enable_sort = off")
-        statement = SQL("explain ") + SQL(query("search")).format(dimensions=Literal(384))
-        rows = await (await connection.execute(statement, values)).fetchall()
+        await connection.execute("set local plan_cache_mode = force_generic_plan")
+        explained = b"explain " + statement(DIMENSIONS, DENSE_WEIGHT, LEXICAL_WEIGHT)
+        rows = await (await connection.execute(explained, {"question": "gout", "vector": vector})).fetchall()
     plan = "\n".join(row["QUERY PLAN"] for row in rows)
     assert "passage_vectors_nearest" in plan
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graph.retrieval.wordpiece import piece_ids, vocabulary
+from graph.retrieval.wordpiece import piece_ids, vocabulary, words
 
 # As the package `tokenizers` 0.23 reads the model's own tokenizer.json.
 GOLDEN = [
@@ -46,3 +46,8 @@ def test_any_text_has_pieces(text: str) -> None:
     ids, _ = piece_ids([text], 64)
     assert len(ids) <= 64
     assert all(0 <= number < len(vocabulary()) for number in ids)
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
+def test_plain_text_is_cut_the_short_way_as_any_other(text: str) -> None:
+    assert list(words(text)) == list(words(f"{text} \u2603"))[:-1]
