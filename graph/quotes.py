@@ -71,15 +71,22 @@ def quote(
 
 def _new(said: list[Sentence], sources: list[dict[str, Any]], follow_up: str, said_before: str) -> list[Sentence]:
     """Of whom the follow-up names ("children"), in the articles that were quoted before: what others say of children is
-    about something else. When it names nobody, what was not yet said comes first."""
+    about something else. When it names nobody, what was not yet said comes first, and only of the nearest article when
+    that was quoted before: that another illness is not contagious is no answer."""
     named = set(re.findall(r"[a-z]+", follow_up.lower()))
     kin = frozenset().union(*(group for group in KIN if group & named))
+    quoted = {n for n, source in enumerate(sources, start=1) if f"**{_article(source)}" in said_before}
     if not kin:
-        return [s._replace(score=s.score - SAID_BEFORE * (s.text in said_before)) for s in said]
+        only = {n for n in quoted if 1 in quoted and _article(sources[n - 1]) == _article(sources[0])}
+        own = [s for s in said if not only or s.source in only]
+        return [s._replace(score=s.score - SAID_BEFORE * (s.text in said_before)) for s in own]
     whom = re.compile(rf"\b(?:{'|'.join(sorted(kin))})\b")
     about = [s for s in said if whom.search(s.text.lower()) and s.text not in said_before]
-    quoted = {n for n, source in enumerate(sources, start=1) if f"**{source['title'].split(': ')[0]}" in said_before}
     return [s for s in about if s.source in quoted] if quoted else about
+
+
+def _article(source: dict[str, Any]) -> str:
+    return str(source["title"]).split(": ")[0]
 
 
 def _said(question: str, sources: list[dict[str, Any]], evidence: list[dict[str, Any]]) -> list[Sentence]:

@@ -6,13 +6,14 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from graph.citations import SOURCES, citations
 from graph.emotional_support import WARM_OPENING
+from graph.languages import language, only_english
+from graph.leaning import SMALL_TALK, of_causes, without_filler
 from graph.models import Spoken, speak
 from graph.parts import Parts
 from graph.quotes import EVIDENCE, FOLLOW_UP, QUESTION, SAID
 from graph.red_flags import emergency_number, topic_line
 from graph.retrieval.spelling import differing
 from graph.state import State, recent, user_message
-from graph.supervisor import SMALL_TALK, of_causes
 
 FIT_NEEDED = 0.565  # chosen in docs/decisions/0007-when-to-abstain.md
 NEAREST_TOPICS = 3
@@ -66,7 +67,8 @@ class RagAgent:
 
     async def generate(self, state: State) -> dict[str, Any]:
         """Whether the sources are good enough is decided here, in code; a model is asked only when they are."""
-        abstained = not state["sources"] or (state["fit"] is not None and state["fit"] < FIT_NEEDED)
+        weak = not state["sources"] or (state["fit"] is not None and state["fit"] < FIT_NEEDED)
+        abstained = weak or foreign(state) is not None
         opening = await self._recite(self._opening(state, abstained))
         body = await (self._recite(abstention(state, self._parts.region)) if abstained else self._answer(state))
         content = opening.content + body.content
@@ -83,7 +85,7 @@ class RagAgent:
     def _opening(self, state: State, abstained: bool) -> str:
         topic = state["urgent_topic"]
         when_to_call = f"{topic_line(topic, self._parts.region)}\n\n" if topic else ""
-        mended = differing(state["question"], _read_as(state))
+        mended = "" if foreign(state) else differing(state["question"], _read_as(state))
         read_as = READ_AS.format(words=mended) if mended else ""
         return when_to_call + read_as + (WARM_OPENING if state["warm"] and not abstained else "")
 
@@ -97,11 +99,12 @@ def prompt(state: State, history_tokens: int) -> list[BaseMessage]:
     """Numbered passages for a model that reads; the same as data for one that quotes."""
     passages = "\n\n".join(f"[{n}] {s['title']}\n{s['text']}" for n, s in enumerate(state["sources"], start=1))
     asked = user_message(state)
+    added = without_filler(asked)
     extra = {
         SOURCES: state["sources"],
         EVIDENCE: state["evidence"],
         QUESTION: _read_as(state),
-        FOLLOW_UP: asked if asked != state["question"] and asked in state["question"] else "",
+        FOLLOW_UP: added if added != state["question"] and state["question"].endswith(added) else "",
         SAID: "\n".join(message.text for message in state["messages"] if isinstance(message, AIMessage)),
     }
     return [
@@ -111,8 +114,20 @@ def prompt(state: State, history_tokens: int) -> list[BaseMessage]:
     ]
 
 
+def foreign(state: State) -> str | None:
+    """The message's language, when that is neither English nor the articles': however near they seem, nobody knows what
+    it asks of them."""
+    spoken = language(user_message(state))
+    if spoken is None or (state["sources"] and language(state["sources"][0]["text"]) == spoken):
+        return None
+    return spoken
+
+
 def abstention(state: State, region: str) -> str:
     sources, fit = state["sources"], state["fit"]
+    spoken = foreign(state)
+    if spoken:
+        return only_english(spoken, region)
     if SMALL_TALK.fullmatch(user_message(state)):
         return GREETED
     if state["library_empty"]:

@@ -12,12 +12,12 @@ from langgraph.constants import TAG_NOSTREAM
 from pydantic import BaseModel, Field
 
 from graph.crisis import alarm_of
+from graph.leaning import SMALL_TALK, any_of, is_elliptic, leans, plain, subject, without_filler, without_hearsay
 from graph.parts import Parts
 from graph.red_flags import categories, tells_of_a_sign
 from graph.state import State, recent
 
 logger = logging.getLogger(__name__)
-LEANS_MAX_WORDS = 8
 ANSWERS_MAX_WORDS = 12
 RAMBLES_FROM_WORDS = 45
 CLAUSE_MAX_WORDS = 30
@@ -29,16 +29,12 @@ question: the last message as one short question that can be understood without 
 emergency: what somebody seems to be in danger of now, or none. Categories: {categories}."""
 
 
-def _any(*alternatives: str) -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{'|'.join(alternatives)})\b")
-
-
 I_AM = r"i(?:'m| am| feel| have been|'ve been)(?: \w+){0,3}?"
 CLOSE_ONES = (
     r"(?:mum|mom|mother|dad|father|wife|husband|partner|son|daughter|child|baby|brother|sister|friend|best friend|"
     r"grand\w+|uncle|aunt|boyfriend|girlfriend|dog|cat|family|job|home)"
 )
-GRIEF = _any(
+GRIEF = any_of(
     rf"(?:lost|miss|missing) (?:him|her|them|my {CLOSE_ONES})|(?:my|our) (?:\w+ )?{CLOSE_ONES} (?:has )?(?:just )?died",
     r"passed away|left me|broke up with me|(?:my )?heart is broken|heartbroken|grieving|(?:keep|stop) crying",
     r"(?:can't|cannot|can not) (?:cope|go on|take (?:it|this) any ?more|handle (?:it|this|any ?more))",
@@ -46,17 +42,17 @@ GRIEF = _any(
     r"everything (?:feels|is) (?:too much|pointless|hopeless)|feel like (?:a failure|crying|giving up)",
     rf"{I_AM} (?:sad|lonely|alone|hopeless|overwhelmed|empty|ashamed|guilty|miserable|desperate|worthless|burnt? out)",
 )
-WORRY = _any(
+WORRY = any_of(
     rf"{I_AM} (?:scared|afraid|anxious|worried|stressed|depressed|frightened|terrified|panicking|lost|nervous|upset)",
     rf"{I_AM} struggling(?! to (?:sleep|breathe|swallow|walk|lose|eat|stand))|i feel (?:awful|so bad|so down|down)",
 )
-QUESTION = _any(
+QUESTION = any_of(
     r"what|which|when (?:should|do|to)|why (?:do|does|is|are)|could (?:it|this|that)|can (?:i|you|it|a|the)|should i",
     r"how (?:do|does|can|long|much|many|often|is|are|to|common|serious)|is (?:this|that|my)|do i|does|are there",
     r"is it (?:safe|normal|dangerous|serious|ok|okay|contagious)|tell me about|explain",
     r"(?:symptoms?|treatments?) (?:of|for)",
 )
-MATTER = _any(
+MATTER = any_of(
     r"symptoms?|treatments?|side effects?|dose|medicines?|medications?|tablets?|pills?|cancer|tests?|results?|vaccine",
     r"diagnos\w+|blood|lumps?|mole|rash|pains?|aches?|\w*ache|fever|cough\w*|bleed\w*|swell\w*|swollen|infection|tumou?r",
     r"hurts?|itch\w*|dizz\w*|vomit\w*|surgery|operation|scan|heart(?:beat)?|chest|stomach|diabetes|stroke|allerg\w+",
@@ -71,54 +67,24 @@ CLAUSE_ENDS = (
         re.IGNORECASE,
     ),
 )
-FAREWELL = _any("thanks?", "thank you", "bye", "goodbye", "hello", "hi", "hey")
+OPENING = re.compile(r"^(?:(?:anyway|so|well|also|you know|i mean|but|and)\b[ ,]*)+", re.IGNORECASE)
+ASKS_FOR_OPINION = re.compile(r"\s*\b(?:or )?what do you (?:think|reckon|make of)\b.*$", re.IGNORECASE)
+WHAT_IS_IT = "What could it be?"
+FAREWELL = any_of("thanks?", "thank you", "bye", "goodbye", "hello", "hi", "hey")
 WHAT_NOW = re.compile(r"\b(?:what|how) (?:do|can|should|am) i (?:do|go on|supposed to|cope)\b(?! (?:take|treat|use))")
-LEANS = re.compile(r"^\W*" + _any(
-    r"and|but|also|so|or|what about|how about|what if|why(?= not\b|\W*$)",
-    r"is it|is that|are they|does it|do they|can it|can they",
-    r"(?:for|in) (?:children|kids|adults|women|men|babies|pregnan\w+|older)",
-).pattern)  # fmt: skip
-POINTS_BACK = _any("it|its|that|this|them|they|those|these", r"(?:which|the(?: \w+)?) ones?")
-SMALL_TALK = re.compile(
-    r"\W*(?:(?:(?:hello|hi|hey|good (?:morning|evening|afternoon|night)|thanks?|thank you|thx|ok|okay|bye|goodbye|great"
-    r"|cool|perfect|got it|i see|understood|all ?right)(?: there| so much| very much| a lot| again| for (?:that|this|"
-    r"(?:the|your) (?:help|answer)))?|(?:that|this|it)(?:['’]?s| is| was| has)? (?:helps|helped|helpful|useful|great|"
-    r"good to know)(?: me)?(?: a lot)?)\b\W*)+",
-    re.IGNORECASE,
-)
-SUBJECT = re.compile(
-    r"\b(?:symptoms?|signs?|causes?|treatments?|side effects?|risks?|dangers?) (?:of|for) ([^.?!,]+?)[\s.?!]*$",
-    re.IGNORECASE,
-)
-# What one gets without being ill, or gets done: "how do people get vitamin D" asks for no cause.
-WANTED = (
-    r"rid|over|better|well|help\w*|more|less|enough|to|out|off|up|down|away|back|on|in|into|through|by|for|from|with|at"
-    r"|without|under|some|any|your|my|our|their|his|her|here|there|tested|checked|done|diagnos\w*|treat\w*|prescri\w*"
-    r"|appointments?|results?|pregnant|fit\w*|health\w*|strong\w*|slim\w*|vitamins?|iron|protein|fib(?:re|er)|calcium"
-    r"|energy|sleep|exercise|sun\w*|oxygen|antibiotics?|medic\w+|pills?|tablets?|inhalers?|surgery|screen\w*|vaccin\w*"
-    r"|shots?|jabs?|scans?|tests?|\w+scop\w+|\w+grams?|\w*therapy|doctors?|ambulances?|information"
-)
-GETS = re.compile(
-    r"\W*(?:(?:so|and|but|ok|okay)\W+)?how (?:(?:do|does|did|can|could) (?:one|you|we|people|some(?:one|body)"
-    r"|any(?:one|body)|a person|men|women|adults|children|kids|babies)|did (?:i|he|she|they|my \w+)) (?:\w+ly )?get "
-    rf"(?!.*\b(?:{WANTED})\b)(?:an? |the (?=flu|runs|shingles|mumps|measles|hiccups))?"
-    r"(?P<what>[a-z][\w'’-]*(?: [\w'’-]+){0,3}?)[\s?.!]*$",
-    re.IGNORECASE,
-)
-OWN_SUBJECT = re.compile(r"\b(?:symptoms|causes|treatment|signs) of \w+")
 
 
 def feels(message: str) -> bool:
-    plain = _plain(message)
-    return GRIEF.search(plain) is not None or WORRY.search(plain) is not None
+    said = plain(message)
+    return GRIEF.search(said) is not None or WORRY.search(said) is not None
 
 
 def asks(message: str) -> bool:
     """Whether there is something to look up. "What should I do?" after distress is no question for a library, and who
     grieves over an illness does not ask about it; who worries about a sign of one does."""
-    plain = _plain(message)
-    without = WHAT_NOW.sub(" ", plain) if feels(message) else plain
-    return QUESTION.search(without) is not None or (MATTER.search(without) is not None and not GRIEF.search(plain))
+    said = plain(message)
+    without = WHAT_NOW.sub(" ", said) if feels(message) else said
+    return QUESTION.search(without) is not None or (MATTER.search(without) is not None and not GRIEF.search(said))
 
 
 class Routing(NamedTuple):
@@ -194,7 +160,7 @@ def _answers_support(said: Sequence[str]) -> bool:
     long as there are such answers."""
     for before, message in zip(said[-2::-1], said[:0:-1], strict=True):
         long = len(message.split()) > ANSWERS_MAX_WORDS
-        if long or feels(message) or asks(message) or FAREWELL.search(_plain(message)):
+        if long or feels(message) or asks(message) or FAREWELL.search(plain(message)):
             return False
         if feels(before) and not asks(before):
             return True
@@ -204,8 +170,8 @@ def _answers_support(said: Sequence[str]) -> bool:
 def condense(messages: Sequence[AnyMessage]) -> str:
     """The last question; one that leans on the question before it ("and for children?") is joined with that."""
     *earlier, (_, last) = _said(messages)
-    subject = _leant_on(earlier) if leans(last) else None
-    return f"{_subject(subject)} {last}" if subject else core(last)
+    before = _leant_on(earlier) if leans(last) else None
+    return f"{subject(core(before), whole=is_elliptic(last))} {without_filler(last)}" if before else core(last)
 
 
 def _said(messages: Sequence[AnyMessage]) -> list[tuple[str, str]]:
@@ -235,20 +201,19 @@ def _leant_on(earlier: Sequence[tuple[str, str]]) -> str | None:
     return oldest
 
 
-def of_causes(question: str) -> str:
-    """ "How does one get gout?" asks for what causes it, but its words are nearer to how one gets rid of it."""
-    found = GETS.match(question)
-    return f"What causes {found['what']}?" if found else question
-
-
 def core(message: str) -> str:
     """Of a long message, its sentences that ask, after two that tell of a matter; when none asks, all of it."""
     if len(message.split()) < RAMBLES_FROM_WORDS:
-        return message
-    sentences = _clauses(message)
-    asking = [one for one in sentences if one.rstrip().endswith("?") or QUESTION.search(_plain(one))]
-    telling = [one for one in sentences if one not in asking and MATTER.search(_plain(one))]
+        return without_hearsay(message)
+    sentences = [said for clause in _clauses(message) if (said := _said_plainly(clause))]
+    asking = [one for one in sentences if one.rstrip().endswith("?") or QUESTION.search(plain(one))]
+    telling = [one for one in sentences if one not in asking and MATTER.search(plain(one))]
     return " ".join([*telling[-2:], *asking[-2:]]) if asking else message
+
+
+def _said_plainly(clause: str) -> str:
+    said = OPENING.sub("", clause)
+    return (ASKS_FOR_OPINION.sub("", said) or WHAT_IS_IT) if said else ""
 
 
 def _clauses(message: str) -> list[str]:
@@ -262,21 +227,3 @@ def _clauses(message: str) -> list[str]:
             if piece.strip()
         ]
     return parts
-
-
-def _subject(question: str) -> str:
-    """What the question was about: of "what are the symptoms of iron deficiency?" the illness, so that the symptoms do
-    not weigh down the next question; of any other form, all of it."""
-    named = SUBJECT.search(question.strip())
-    return f"{named[1].capitalize()}:" if named else question.strip()
-
-
-def leans(question: str) -> bool:
-    plain = _plain(question)
-    if len(plain.split()) > LEANS_MAX_WORDS or OWN_SUBJECT.search(plain):
-        return False
-    return LEANS.search(plain) is not None or POINTS_BACK.search(plain) is not None
-
-
-def _plain(message: str) -> str:
-    return message.lower().replace("’", "'")

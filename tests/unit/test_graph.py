@@ -21,7 +21,7 @@ from graph.eventlog.events import Citation, Source
 from graph.models import open_model
 from graph.offline_models import Extractive, Reciter, Scripted
 from graph.rag_agent import FIT_NEEDED, GREETED, NOTHING_FITS
-from graph.red_flags import INTERNATIONAL, crisis_line
+from graph.red_flags import INTERNATIONAL, crisis_line, crisis_reminder, emergency_number
 from graph.retrieval.rerank import Ranked
 from graph.retrieval.search import Found
 from graph.state import recent, turn_input
@@ -126,6 +126,46 @@ async def test_nearest_topics_are_offered_only_when_they_are_near() -> None:
         f"{NOTHING_FITS} If someone may be in danger, do not wait for an article: "
         "call your local emergency number (112 in Europe, 911 in North America)."
     )
+
+
+@pytest.mark.parametrize("region", [INTERNATIONAL, "us"])
+@pytest.mark.parametrize(
+    ("message", "own"),
+    [
+        ("¿Cuáles son los síntomas de la gripe?", "Aquí solo se entienden preguntas en inglés."),
+        ("Was hilft gegen Migräne?", "Hier werden nur Fragen auf Englisch verstanden."),
+        ("wat zijn de symptomen van griep", ""),
+    ],
+)
+async def test_a_question_that_is_not_in_english_is_declined_in_both_languages(
+    message: str, own: str, region: str
+) -> None:
+    """However near the articles seem."""
+    done = await run(compiled(replace(parts(), region=region)), message)
+    assert done.state["abstained"] is True
+    assert done.state["citations"] == []
+    assert done.text.startswith(own)
+    assert "I understand only questions in English here" in done.text
+    assert done.text.endswith(f"In an emergency call {emergency_number(region)}.")
+    if own and region == "us":
+        assert done.text.count("911") == 2
+
+
+@pytest.mark.parametrize("message", ["मुझे सीने में तेज दर्द हो रहा है", "أشعر بألم شديد في صدري", "У меня сильная боль"])
+async def test_of_what_nobody_here_can_read_the_number_comes_first(message: str) -> None:
+    done = await run(compiled(parts()), message)
+    assert done.text.startswith("**If someone may be in danger, call your local emergency number (112")
+    assert "only questions in English" in done.text
+
+
+async def test_articles_in_another_language_answer_in_it() -> None:
+    async def rerank(question: str, passages: list[dict[str, Any]]) -> Ranked:
+        text = "Gegen Migräne hilft Ruhe und ein dunkler Raum."
+        return Ranked([{**SOURCE, "text": text}], [{**EVIDENCE, "text": text}], 0.9)
+
+    graph = compiled(replace(parts(), rerank=rerank))
+    assert (await run(graph, "Was hilft gegen Migräne?")).state["abstained"] is False
+    assert (await run(graph, "¿Qué sirve para la migraña?", "turn-2")).state["abstained"] is True
 
 
 async def test_a_greeting_is_answered_by_a_question_not_by_an_apology() -> None:
@@ -284,6 +324,15 @@ async def test_distress_is_answered_without_the_articles() -> None:
     assert list(done.results) == ["safety", "supervisor", "emotional_support"]
     assert done.text == done.state["messages"][-1].content
     assert done.text.count("?") == 1
+
+
+async def test_who_goes_on_in_distress_does_not_read_the_same_again() -> None:
+    graph = compiled(parts())
+    first = await run(graph, "I feel so lonely")
+    second = await run(graph, "my brother doesn't care", "turn-2")
+    assert list(second.results) == ["safety", "supervisor", "emotional_support"]
+    assert not {*first.text.split("\n\n")} & {*second.text.split("\n\n")}
+    assert second.text.endswith(crisis_reminder(INTERNATIONAL))
 
 
 async def test_each_turn_begins_anew_and_the_conversation_grows() -> None:

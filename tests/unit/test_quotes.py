@@ -76,3 +76,12 @@ def test_another_follow_up_prefers_what_was_not_said() -> None:
     first = quote("what helps?", FEVER[:1], evidence)
     assert "Different5" not in first
     assert "Different5" in quote("what else?", FEVER[:1], evidence, "what else?", first)
+
+
+def test_a_follow_up_on_an_article_is_not_answered_from_another() -> None:
+    sources = [source(1, "Shingles:", 0.6), source(2, "Eczema:", 0.59)]
+    evidence = [said(1, 0, "The fluid can give chickenpox.", 0.6), said(2, 0, "Eczema is not contagious.", 0.9)]
+    before = quote("?", sources[:1], evidence[:1])
+    assert "Eczema" not in quote("shingles: is it contagious", sources, evidence, "is it contagious", before)
+    nearest = [said(1, 0, "Eczema is not contagious.", 0.9)]
+    assert "Eczema" in quote("and eczema?", sources[::-1], nearest, "and eczema?", before)

@@ -132,7 +132,7 @@ def test_other_messages_raise_nothing(message: str) -> None:
     assert find_flag(message) is None
 
 
-@pytest.mark.parametrize("name", ["red_flags.yaml", "red_flags_abroad.yaml", "red_flag_texts.yaml"])
+@pytest.mark.parametrize("name", ["red_flags.yaml", "red_flags_abroad.yaml", "red_flag_texts.yaml", "languages.yaml"])
 def test_rules_and_texts_say_their_version(name: str) -> None:
     assert re.search(r'^version: "20\d\d-\d\d-\d\d"$', files("graph").joinpath(name).read_text("utf-8"), re.MULTILINE)
 

@@ -1,10 +1,13 @@
+from itertools import pairwise
+
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
-from graph.emotional_support import REPLIES, fits, reviewed
-from graph.red_flags import emergency_text, regions
+from graph.emotional_support import CLINICAL, REPLIES, fits, reviewed
+from graph.leaning import of_causes
+from graph.red_flags import crisis_line, crisis_reminder, emergency_text, regions
 from graph.state import turn_input
-from graph.supervisor import by_rules, condense, of_causes
+from graph.supervisor import by_rules, condense
 
 INFORMATION = [
     "What are the symptoms of iron deficiency?",
@@ -83,6 +86,24 @@ def said(*texts: str) -> list[AnyMessage]:
         (["What is asthma?", "How does one get gout?"], "How does one get gout?"),
         (["What is asthma?", "Why do people get gout?"], "Why do people get gout?"),
         (["What is asthma?", "Which one is worse?"], "What is asthma? Which one is worse?"),
+        (["How does one get gout?", "and women?"], "How does one get gout? and women?"),
+        (["How does one get gout?", "what should he eat then"], "Gout: what should he eat"),
+        (["What helps with gout?", "ok, what to avoid"], "What helps with gout? ok, what to avoid"),
+        (["What are the causes of gout?", "any side effects?"], "Gout: any side effects?"),
+        (["wat are teh simptoms of shingels", "is it contageous"], "Shingels: is it contageous"),
+        (["What is asthma?", "who are you"], "who are you"),
+        (["What is asthma?", "my uncle said gout. is that dangerous?"], "gout. is that dangerous?"),
+        (["What is asthma?", "my uncle said gout. is that dangerous?", "is it contagious"], "Gout: is it contagious"),
+        (["What is asthma?", "ok thanks. is that dangerous?"], "What is asthma? ok thanks. is that dangerous?"),
+        (["What is asthma?", "i just cant sleep, what helps with that?"], "i just cant sleep, what helps with that?"),
+        (
+            ["What is asthma?", "I took it for a week, is that bad?"],
+            "What is asthma? I took it for a week, is that bad?",
+        ),
+        (["My doctor says I have gout, what helps?", "and at night?"], "I have gout, what helps? and at night?"),
+        (["My doctor says I have gout, what helps?", "what to eat, please?"], "Gout: what to eat"),
+        (["my husband has got a bad migraine", "how long does it last?"], "Bad migraine: how long does it last?"),
+        (["I have to see a doctor", "what does it cost?"], "I have to see a doctor what does it cost?"),
     ],
 )
 def test_a_question_that_leans_on_an_earlier_one_is_joined_with_it(texts: list[str], question: str) -> None:
@@ -113,7 +134,7 @@ def test_a_follow_up_leans_on_the_alarm_and_not_on_what_was_said_of_the_help_tha
     )
     declined = told((thanks, "I found nothing in the articles here."))
     for earlier in (alarm + followed, alarm + declined):
-        assert condense([*earlier, HumanMessage("what causes it?")]) == "my dad has crushing chest pain what causes it?"
+        assert condense([*earlier, HumanMessage("what causes it?")]) == "Crushing chest pain: what causes it?"
     asking = told(("What helps with gout?", "an answer"))
     assert condense([*alarm, *asking, HumanMessage("what causes it?")]) == "What helps with gout? what causes it?"
 
@@ -182,14 +203,70 @@ def test_of_a_rambling_message_without_full_stops_the_question_is_kept(stop: str
     assert "uncle" not in kept
 
 
+def test_a_follow_up_on_a_rambling_message_leans_on_its_question_alone() -> None:
+    rambling = (
+        "so we were at my sisters wedding last weekend and it was lovely, lots of dancing and we drank a bit too much, "
+        "anyway since monday my big toe has been really swollen and red and it hurts even when the bed sheet touches "
+        "it, my uncle had something like that too, i dont know, i also have a cat and she is fine, should i put ice on "
+        "it or what do you think is going on"
+    )
+    kept = condense(said(rambling))
+    assert kept.startswith("since monday my big toe has been really swollen")
+    assert kept.endswith("should i put ice on it")
+    assert condense(said(rambling, "can I drink beer with it")) == f"{kept} can I drink beer with it"
+    assert condense(said(rambling, "what do you think it is?")).startswith(kept)
+
+
+def test_an_opinion_that_is_all_that_is_asked_for_asks_what_it_could_be() -> None:
+    rambling = "we moved house last month and " * 8 + ". My knee is swollen. So what do you think is going on"
+    assert condense(said(rambling)) == "My knee is swollen. What could it be?"
+
+
 def test_every_message_finds_a_reply() -> None:
-    assert reviewed("").startswith(REPLIES[-1].heard)
+    assert reviewed("").startswith(REPLIES[-1].heard[0])
     assert "Losing someone" in reviewed("my dog died")
 
 
 @pytest.mark.parametrize("region", regions())
 def test_support_says_whom_to_call_if_it_becomes_too_much(region: str) -> None:
     assert "crisis line" in reviewed("I feel so lonely", region)
+
+
+@pytest.mark.parametrize(
+    ("message", "heard"),
+    [
+        ("my mum just got diagnosed with breast cancer and I can't stop crying", "someone close to you is so ill"),
+        ("my brother doesn't care", "those who should be there"),
+        ("nobody understands me", "those who should be there"),
+        ("My mother died of cancer and I am so sad", "Losing someone"),
+        ("I lost my job", "how one sees oneself"),
+        ("I feel so down, I can't sleep", "Nights without sleep"),
+        ("I feel so lonely", "lonely"),
+        ("she cares for me", "things are very heavy"),
+    ],
+)
+def test_support_says_back_in_general_words_what_was_said(message: str, heard: str) -> None:
+    assert heard in reviewed(message).split("\n\n")[0]
+
+
+@pytest.mark.parametrize("message", ["no", "I feel so lonely", "my mother died"])
+def test_support_says_nothing_twice_in_a_row_and_hands_over_briefly_after_the_first_time(message: str) -> None:
+    answers: list[str] = []
+    for _ in range(6):
+        answers.append(reviewed(message, "us", answers))
+    for before, after in pairwise(answers):
+        assert not {*before.split("\n\n")[:2]} & {*after.split("\n\n")[:2]}
+    assert crisis_line("us") in answers[0]
+    assert all(answer.endswith(crisis_reminder("us")) for answer in answers[1:])
+    assert all(answer.count("?") == 1 for answer in answers)
+    assert len(answers[1]) < len(answers[0])
+
+
+def test_no_reply_names_a_medicine_or_a_diagnosis() -> None:
+    for reply in REPLIES:
+        assert not any(CLINICAL.search(text) for text in (*reply.heard, *reply.questions))
+        assert all(text.count("?") == 0 for text in reply.heard)
+        assert all(text.count("?") == 1 for text in reply.questions)
 
 
 @pytest.mark.parametrize(
