@@ -1,6 +1,7 @@
 """The checkpointer: LangGraph's AsyncPostgresSaver whose writes ride in the log's batches, under the turn's fence."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -8,6 +9,7 @@ from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
+import orjson
 import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
@@ -15,6 +17,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg import AsyncCursor, Cursor
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import Jsonb
 
 from graph.eventlog.log import Pool
 from graph.eventlog.migrate import migrate
@@ -24,11 +27,15 @@ from graph.eventlog.writer import HeldTurn, Statement, Writer
 READ_AGAIN_SECONDS = 0.25
 DURABILITY = "__pregel_durability"  # langgraph._internal._constants.CONFIG_KEY_DURABILITY
 
-OF_MANY = {  # LangGraph's statement for one row → ours for the rows of a batch
-    PostgresSaver.UPSERT_CHECKPOINTS_SQL: "put_checkpoints",
-    PostgresSaver.UPSERT_CHECKPOINT_BLOBS_SQL: "put_blobs",
-    PostgresSaver.UPSERT_CHECKPOINT_WRITES_SQL: "put_writes_again",
-    PostgresSaver.INSERT_CHECKPOINT_WRITES_SQL: "put_writes",
+WRITES = ("thread_id", "ns", "id", "task_id", "task_path", "idx", "channel", "type")
+OF_MANY = {  # LangGraph's statement for one row → ours for the rows of a batch, and what its values are but for bytes
+    PostgresSaver.UPSERT_CHECKPOINTS_SQL: (
+        "put_checkpoints",
+        ("thread_id", "ns", "id", "parent", "checkpoint", "metadata"),
+    ),
+    PostgresSaver.UPSERT_CHECKPOINT_BLOBS_SQL: ("put_blobs", ("thread_id", "ns", "channel", "version", "type")),
+    PostgresSaver.UPSERT_CHECKPOINT_WRITES_SQL: ("put_writes_again", WRITES),
+    PostgresSaver.INSERT_CHECKPOINT_WRITES_SQL: ("put_writes", WRITES),
 }
 
 held_turn: ContextVar[HeldTurn | None] = ContextVar("held_turn", default=None)
@@ -45,11 +52,11 @@ class _RecordingCursor:
         self.executemany(statement, [parameters])
 
     def executemany(self, statement: Any, parameters: Sequence[Any]) -> None:
-        name = OF_MANY.get(statement)
-        if name is not None and parameters:
-            self.statements.append((query(name), parameters, True))
-        elif name is None:
+        if statement not in OF_MANY:
             self.statements.extend((statement, row, False) for row in parameters)
+        elif parameters:
+            name, columns = OF_MANY[statement]
+            self.statements.append((query(name), [_row(columns, values) for values in parameters], True))
 
 
 class _Recorder(PostgresSaver):
@@ -169,6 +176,22 @@ class EventLogSaver(AsyncPostgresSaver):
             else:
                 async with connection.cursor(binary=True, row_factory=dict_row) as cursor:
                     yield cursor
+
+
+def _row(columns: Sequence[str], values: Sequence[Any]) -> tuple[Any, ...]:
+    """One text of the values that have a name, and the others as they are."""
+    named = dict(zip(columns, values, strict=False))
+    try:
+        text = orjson.dumps(named, default=_unwrapped, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # such as a number of more than 64 bits
+        text = json.dumps(named, default=_unwrapped)
+    return (text, *values[len(columns) :])
+
+
+def _unwrapped(value: Any) -> Any:
+    if isinstance(value, Jsonb):
+        return value.obj
+    raise TypeError(f"a checkpoint's {type(value).__name__} is not JSON")
 
 
 def _keep_failure(turn: HeldTurn, put: "asyncio.Future[None]") -> None:

@@ -46,7 +46,9 @@ PASSING = ("53", "40", "55P03", "57014")
 # A server that another has replaced, and only reads now; a prepared statement that is not there, behind a new pooler.
 PASSING_ELSEWHERE = ("25006", "26000", "42P05")
 
-Statement = tuple[Any, Any, bool]  # query, parameters; True: it takes its columns as arrays, and these are its rows
+# Query, parameters. True: these are rows; the query takes the texts of their first column as an array of JSON, and each
+# other column as an array.
+Statement = tuple[Any, Any, bool]
 
 
 class AppendFailed(LogError):
@@ -515,7 +517,7 @@ def _parameters(parts: Sequence[_Part]) -> dict[str, Any]:
 
 
 def _merged(statements: Iterable[Statement]) -> Iterator[tuple[Any, Any]]:
-    """Statements of many rows once for the whole batch, each with a list for every column; then the others."""
+    """Statements of many rows once for the whole batch; then the others."""
     rows: dict[Any, list[Sequence[Any]]] = {}
     singles = []
     for statement, parameters, many in statements:
@@ -524,7 +526,8 @@ def _merged(statements: Iterable[Statement]) -> Iterator[tuple[Any, Any]]:
         else:
             singles.append((statement, parameters))
     for statement, its_rows in rows.items():
-        yield statement, [list(column) for column in zip(*its_rows, strict=True)]
+        texts, *others = zip(*its_rows, strict=True)
+        yield statement, [f"[{','.join(texts)}]", *map(list, others)]
     yield from singles
 
 
