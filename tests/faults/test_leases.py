@@ -124,7 +124,7 @@ async def test_a_finished_stage_is_not_repeated_and_its_end_is_said_once(databas
 async def test_a_turn_whose_row_somebody_holds_costs_no_other_turn_anything(database_url: str) -> None:
     """Longer than a lease. The others are answered meanwhile, and what is asked meanwhile is begun."""
     async with (
-        workshop(database_url, model="scripted?tokens=60&delay_ms=50", lease_seconds=2) as shop,
+        workshop(database_url, model="scripted?tokens=45&delay_ms=80", lease_seconds=3) as shop,
         await psycopg.AsyncConnection.connect(database_url) as rival,
     ):
         locked, other = await shop.ask(), await shop.ask()
