@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 
-from graph.eventlog.errors import LogError
+from graph.eventlog.errors import LogError, TurnLocked
 from graph.eventlog.log import Candidate, Log, renew
 from graph.eventlog.outage import Outage
 from graph.eventlog.writer import HeldTurn
@@ -120,17 +120,16 @@ class Leases:
 
     async def hand_back_given_up(self) -> None:
         """The turns that were stopped because their leases could not be renewed, and those that were taken away: by a
-        cancel, or by somebody who could not know that this process lives. What the database does not take just now
-        stays for the next time; what it refuses for good is left to its lease."""
-        over = [lease for lease in self._given_up if lease.task.done()]
-        results = await asyncio.gather(*(self._hand_back(lease.turn) for lease in over), return_exceptions=True)
-        for lease, refusal in zip(over, results, strict=True):
-            if isinstance(refusal, LogError):
+        cancel, or by somebody who could not know that this process lives. Raises DatabaseUnavailable; a turn whose row
+        somebody holds waits for the next time, and what is refused for good is left to its lease."""
+        for lease in [lease for lease in self._given_up if lease.task.done()]:
+            try:
+                await self._hand_back(lease.turn)
+            except TurnLocked:
                 continue
+            except psycopg.Error:
+                logger.exception("a turn cannot be handed back", extra={"turn_id": str(lease.turn.turn_id)})
             self._given_up.remove(lease)
-            if refusal is not None:
-                turn = {"turn_id": str(lease.turn.turn_id)}
-                logger.error("a turn cannot be handed back", exc_info=refusal, extra=turn)
 
     def _give_up(self, lease: Lease) -> None:
         """The turn stops here, and is handed back once its task is over."""
@@ -145,11 +144,6 @@ class Leases:
     @property
     def _pause_seconds(self) -> float:
         return self.seconds / 3 if self._notified else min(self.seconds / 3, FENCE_CHECK_SECONDS)
-
-    @property
-    def _patience(self) -> str:
-        """Half of the time that an answer has: what is left is for those whose rows nobody holds."""
-        return f"{round(1000 * self.seconds / 6)}ms"
 
     def _ends(self, asked: float) -> float:
         """Before the lease, which was asked for then, runs out: nobody else may find this process still answering."""
@@ -197,7 +191,7 @@ class Leases:
         try:
             keys = [(lease.turn.session_id, lease.turn.turn_id, lease.turn.attempt, lease.seconds) for lease in held]
             async with self._connected() as connection:
-                renewal = await renew(connection, keys, self._patience)
+                renewal = await renew(connection, keys)
         except (LogError, psycopg.Error) as error:
             self._outage.failed(error)
             return False

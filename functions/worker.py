@@ -18,7 +18,7 @@ from graph import measures
 from graph.any_graph import AnyGraph
 from graph.builder import build_graph, open_parts
 from graph.deadlines import Deadlines
-from graph.eventlog.errors import LogError
+from graph.eventlog.errors import LogError, TurnLocked
 from graph.eventlog.log import Candidate, Claim, Log
 from graph.eventlog.outage import Outage
 from graph.eventlog.saver import EventLogSaver
@@ -34,6 +34,7 @@ MAX_ATTEMPTS = 3
 LAST_LEASES = 2  # of the last attempt: who is frozen or cut off comes back to it, for nobody may take it over
 MAX_CLAIMS = 20  # a turn that is handed back again and again must end some day
 POLL_SECONDS = 0.2
+PASSED_OVER_SECONDS = 1.0
 CLAIMS_AT_ONCE = 4  # of the pool's connections, so that requests get theirs
 STOP_SECONDS = 2.0
 
@@ -48,6 +49,7 @@ class Worker:
         self._places = asyncio.Semaphore(CLAIMS_AT_ONCE)
         self._outage = Outage(logger, "no turn is claimed")
         self._claiming: set[asyncio.Task[None]] = set()
+        self._refused: dict[UUID, float] = {}
         self._wanted = asyncio.Event()
         self._stopping = self._leaving = False
 
@@ -129,9 +131,13 @@ class Worker:
                 logger.exception("looking for turns failed")  # a worker that looks no more would seem well
 
     async def _look(self) -> None:
-        found = await self._log.candidates(self._free())
+        """What was refused is passed over for a moment: the oldest of all may have a row that somebody holds."""
+        now = asyncio.get_running_loop().time()
+        self._refused = {turn_id: at for turn_id, at in self._refused.items() if now - at < PASSED_OVER_SECONDS}
+        found = await self._log.candidates(self._free() + len(self._refused))
         self._outage.over()
-        if claims := [self._claim(candidate) for candidate in found if not self.leases.still(candidate)]:
+        open_ = [one for one in found if one.turn_id not in self._refused and not self.leases.still(one)]
+        if claims := [self._claim(candidate) for candidate in open_[: self._free()]]:
             await asyncio.wait(claims)
 
     def _claim(self, candidate: Candidate) -> "asyncio.Task[None]":
@@ -153,11 +159,16 @@ class Worker:
         asked = asyncio.get_running_loop().time()
         if candidate.spent >= MAX_ATTEMPTS or candidate.attempt >= MAX_CLAIMS:
             message, retryable = FAILURES["worker_lost"]
-            await self._log.lose(candidate, "worker_lost", message, retryable=retryable)
+            try:
+                await self._log.lose(candidate, "worker_lost", message, retryable=retryable)
+            except TurnLocked:
+                self._refused[candidate.turn_id] = asked
             return
         seconds = self.leases.seconds * (LAST_LEASES if candidate.spent == MAX_ATTEMPTS - 1 else 1)
         claim = await self._log.claim(candidate, self.name, seconds, "worker_lost")
-        if claim is not None:
+        if claim is None:
+            self._refused[candidate.turn_id] = asked
+        else:
             self._begin(claim, asked, seconds)
 
     def _begin(self, claim: Claim, asked: float, seconds: float) -> None:

@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 # Whoever holds a turn's row for longer may be frozen: then the other turns go on without that one, which tries by
 # itself and makes nobody wait.
-LOCK_PATIENCE, LOCK_PATIENCE_ALONE = "1s", "20ms"
+LOCK_PATIENCE, LOCK_PATIENCE_ALONE = "1s", "5ms"
 ANSWER_SECONDS = 10.0
 CANCEL_SECONDS = 1.0
 # A server that is gone without a word is given up after some ten seconds, whether it owes us an answer or an ACK.

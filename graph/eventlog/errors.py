@@ -67,3 +67,7 @@ class DatabaseUnavailable(LogError):
     """The database cannot be reached. Check that Postgres runs and that DATABASE_URL is right."""
 
     code = "database_unavailable"
+
+
+class TurnLocked(DatabaseUnavailable):
+    """Somebody holds this turn's row. Try again soon."""

@@ -20,7 +20,7 @@ from graph.eventlog.outage import Outage
 
 logger = logging.getLogger(__name__)
 RING_MAX_FRAMES = 256
-RING_MAX_BYTES = 1024 * 1024  # a graph's own events may be large
+RING_MAX_BYTES = 1024 * 1024  # a graph's own events may be large; the newest is kept in any case
 PAGE_EVENTS = 256
 TAKEN_MAX_BYTES = 64 * 1024  # by a reader at once: what it holds while its client takes nothing
 IDLE_POLL_SECONDS = 1.0
@@ -64,7 +64,7 @@ class Watch:
         self.head = frame.seq
         self.active = not frame.ends
         self._ring_bytes += len(frame.data)
-        while len(self.ring) > RING_MAX_FRAMES or self._ring_bytes > RING_MAX_BYTES:
+        while len(self.ring) > RING_MAX_FRAMES or (len(self.ring) > 1 and self._ring_bytes > RING_MAX_BYTES):
             oldest = self.ring.popleft()
             self._ring_bytes -= len(oldest.data)
             self.floor = oldest.seq

@@ -3,6 +3,7 @@
 Appends of a running turn do not come this way; they go through the process's one `Writer`.
 """
 
+import asyncio
 import select
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +19,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from graph import measures
 from graph.eventlog import errors
-from graph.eventlog.connection import LOCK_PATIENCE, LOCK_PATIENCE_ALONE, SILENCE
+from graph.eventlog.connection import LOCK_PATIENCE_ALONE, SILENCE
 from graph.eventlog.events import CancelReason, Event, TurnStatus, encode_data, timestamp
 from graph.eventlog.queries import query
 from graph.eventlog.snapshot import Snapshot, fold, judge
@@ -31,6 +32,7 @@ IDLE_IN_TRANSACTION_SECONDS = 5  # a process that is frozen between two statemen
 POOL_TIMEOUT_SECONDS = 5
 NOT_PREPARED = ("26000", "42P05")  # a prepared statement that another's connection has: a pooler came between
 QUOTA_SECONDS = 60
+RENEW_AGAIN_SECONDS = (0.01, 0.02, 0.05)
 PREPARE_THRESHOLD = 5  # executions; never behind PgBouncer in transaction mode
 
 
@@ -163,33 +165,35 @@ class Renewal(NamedTuple):
 LeaseKey = tuple[UUID, UUID, int, float]  # session, turn, attempt, seconds
 
 
-async def renew(connection: AsyncConnection[Any], held: Sequence[LeaseKey], patience: str | None = None) -> Renewal:
-    """Renews these leases in one statement; where somebody holds a row for longer than `patience`, each by itself."""
-    try:
-        return Renewal(await _renew(connection, held, patience or LOCK_PATIENCE), set())
-    except LockNotAvailable:
-        renewal = Renewal(set(), set())
-    for position, lease in enumerate(held):
-        try:
-            if await _renew(connection, [lease], LOCK_PATIENCE_ALONE):
-                renewal.kept.add(position)
-        except LockNotAvailable:
-            renewal.unknown.add(position)
-    return renewal
+async def renew(connection: AsyncConnection[Any], held: Sequence[LeaseKey]) -> Renewal:
+    """Renews these leases; those whose rows somebody holds are tried again, for an append holds them for a moment."""
+    kept, unknown = set[int](), list(range(len(held)))
+    for pause in (*RENEW_AGAIN_SECONDS, None):
+        keys = [held[position] for position in unknown]
+        renewed = await _positions(connection, "renew", keys)
+        kept.update(unknown[n] for n in renewed)
+        if len(renewed) < len(keys):
+            still = await _positions(connection, "still_held", keys) - renewed
+            unknown = [unknown[n] for n in sorted(still)]
+        else:
+            unknown = []
+        if not unknown or pause is None:
+            break
+        await asyncio.sleep(pause)
+    return Renewal(kept, set(unknown))
 
 
-async def _renew(connection: AsyncConnection[Any], held: Sequence[LeaseKey], patience: str) -> set[int]:
+async def _positions(connection: AsyncConnection[Any], statement: str, held: Sequence[LeaseKey]) -> set[int]:
     """Planned each time: a plan from when there were few turns would read all of them for each that is held."""
     sessions, turns, attempts, seconds = zip(*held, strict=True)
     parameters = {
-        "patience": patience,
         "sessions": list(sessions),
         "turns": list(turns),
         "attempts": list(attempts),
         "seconds": list(seconds),
     }
     async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(query("renew"), parameters, prepare=False)
+        await cursor.execute(query(statement), parameters, prepare=False)
         return {row["n"] - 1 for row in await cursor.fetchall()}
 
 
@@ -212,6 +216,8 @@ class Log:
         try:
             async with self.pool.connection() as connection:
                 yield connection
+        except LockNotAvailable as error:
+            raise errors.TurnLocked from error
         except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
             if error.sqlstate in NOT_PREPARED:
                 raise errors.DatabaseUnavailable from error
@@ -316,10 +322,8 @@ class Log:
                 await connection.execute(f"set local lock_timeout = '{LOCK_PATIENCE_ALONE}'")
                 await connection.execute(query("lock_turn"), parameters)
                 result = await connection.execute(query("claim"), parameters)
-        except errors.DatabaseUnavailable as error:
-            if isinstance(error.__cause__, LockNotAvailable):
-                return None
-            raise
+        except errors.TurnLocked:
+            return None
         row = await result.fetchone()
         measures.TAKEN_OVER.inc(int(row is not None and row["attempt"] > 1))
         return Claim(candidate.session_id, candidate.turn_id, **row) if row else None
@@ -329,7 +333,7 @@ class Log:
         since. Tells whether the turn was still its own."""
         parameters = {"session_id": session_id, "turn_id": turn_id, "attempt": attempt}
         async with self._transaction(pipeline=True) as connection:
-            await connection.execute(f"set local lock_timeout = '{LOCK_PATIENCE}'")
+            await connection.execute(f"set local lock_timeout = '{LOCK_PATIENCE_ALONE}'")
             given = await connection.execute(query("hand_back"), parameters)
             await connection.execute(query("excuse"), parameters)  # of a turn that was given back just now: nothing
         return bool(given.rowcount)
@@ -352,7 +356,8 @@ class Log:
         """Ends a turn that no worker can go on with, while its lease is still run out and its tries still count, or as
         the worker that holds it.
 
-        The content is what the log has of the answer. Raises TurnNotFound.
+        The content is what the log has of the answer. Raises TurnNotFound, and TurnLocked: only who holds the turn
+        waits for its row.
         """
         data = {"code": code, "message": message, "retryable": retryable}
         return await self._end(candidate, "error", data, candidate.attempt, held)
@@ -360,6 +365,8 @@ class Log:
     async def _end(
         self, turn: Candidate, status: str, data: Row, attempt: int | None = None, held: bool = False
     ) -> Ended:
+        waits = held or attempt is None
+        patience = f"{CANCEL_LOCK_TIMEOUT_SECONDS}s" if waits else LOCK_PATIENCE_ALONE
         parameters = {
             **turn._asdict(),
             "status": status,
@@ -368,7 +375,7 @@ class Log:
             "data": encode_data(data, timestamp()),
         }
         async with self._transaction(pipeline=True) as connection:
-            await connection.execute(f"set local lock_timeout = '{CANCEL_LOCK_TIMEOUT_SECONDS}s'")
+            await connection.execute(f"set local lock_timeout = '{patience}'")
             await connection.execute(query("lock_turn"), parameters)
             ended = await connection.execute(query("end_by_anyone"), parameters)
             result = await connection.execute(query("turn"), parameters)

@@ -215,23 +215,31 @@ select 1 from events
    and type = %(type)s and data::text = %(data)s;
 
 -- name: renew
--- LEASES of many turns; same order of locks as append. A missing n has been fenced. The held turns' status, which is
+-- LEASES of many turns; same order of locks as append. A missing n has been fenced, or its row is held. The held turns' status, which is
 -- known, stands in the last condition so that few are expected and each is looked up by its key, not in all turns.
--- `patience` as in append.
-with patience as materialized (select set_config('lock_timeout', %(patience)s, true)),
-batch as (
+-- A row that somebody holds is not waited for: that would keep all others waiting, and locked. It may be an append of this
+-- very process.
+with batch as (
   select * from unnest(%(sessions)s::uuid[], %(turns)s::uuid[], %(attempts)s::int[], %(seconds)s::float8[])
          with ordinality as b (session_id, turn_id, attempt, seconds, n)),
 held as materialized (
   select b.n, b.session_id, b.turn_id, b.seconds, held.status
-    from (select batch.* from patience cross join batch order by session_id, turn_id) b
+    from (select * from batch order by session_id, turn_id) b
    cross join lateral (
          select t.status from turns t
           where t.session_id = b.session_id and t.turn_id = b.turn_id and t.attempt = b.attempt and t.status = 'running'
-            for no key update) held)
+            for no key update skip locked) held)
 update turns t set lease_until = now() + make_interval(secs => h.seconds) from held h
  where h.status = 'running' and t.session_id = h.session_id and t.turn_id = h.turn_id
 returning h.n;
+
+-- name: still_held
+-- Of the turns that were not renewed those that, as far as can be seen, have not been fenced.
+select b.n
+  from unnest(%(sessions)s::uuid[], %(turns)s::uuid[], %(attempts)s::int[])
+       with ordinality as b (session_id, turn_id, attempt, n)
+ where (select t.attempt = b.attempt and t.status = 'running'
+          from turns t where t.session_id = b.session_id and t.turn_id = b.turn_id);
 
 -- name: hand_back
 -- A worker that stops gives its turn back. attempt stays (it is the fence); spent = attempt - handed_back.

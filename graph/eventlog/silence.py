@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
-TOGETHER_SECONDS = 0.1
+TOGETHER_SECONDS = 0.02
 
 Ask = Callable[[Sequence[UUID]], Awaitable[dict[UUID, bool]]]
 

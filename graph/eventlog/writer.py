@@ -169,12 +169,15 @@ class Writer:
         if len(turn.pending) > BUFFER_MAX_EVENTS or (
             events[-1].type == "custom" and sum(event.type == "custom" for event in turn.pending) > BUFFER_MAX_CUSTOM
         ):
-            await self.flush(turn)
+            await self._next_commit(turn)
 
     async def flush(self, turn: HeldTurn) -> None:
         """Returns when everything that this turn handed in is committed. Raises Fenced when it was refused."""
         self._check(turn)
         turn.written.update(event.task for event in turn.pending)
+        await self._next_commit(turn)
+
+    async def _next_commit(self, turn: HeldTurn) -> None:
         future = asyncio.get_running_loop().create_future()
         turn.waiting.append(future)
         self._touch(turn)
@@ -313,14 +316,12 @@ class Writer:
         """The connection broke: what had committed stays, the rest goes again, each turn alone: what ended the
         connection may lie at one of them."""
         logger.warning("append interrupted, %d turns go again: %s", len(parts), type(error).__name__)
-        lost: list[_Part] = []
         for part in parts:
             if await self._stands(part):
                 self._settle([part])
             else:
                 part.turn.alone = True
-                lost.append(part)
-        self._again(lost)
+                self._again([part])
 
     async def _stands(self, part: _Part) -> bool:
         """Whether the part's last row is in the log. A turn's rows of a batch are all there or none."""

@@ -232,7 +232,7 @@ async def test_law_3_a_renewal_of_a_stale_attempt_renews_nothing(log: Sessions) 
 async def test_a_lease_whose_row_somebody_holds_costs_no_other_lease(
     database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graph.eventlog.log.LOCK_PATIENCE", "50ms")
+    monkeypatch.setattr("graph.eventlog.log.RENEW_AGAIN_SECONDS", (0.01,))
     locked, healthy = await holding(log), await holding(log)
     keys = [(turn.session_id, turn.turn_id, turn.attempt, 60.0) for turn in (locked, healthy)]
     async with await AsyncConnection.connect(database_url) as rival, log.pool.connection() as connection:

@@ -24,7 +24,7 @@ from psycopg import AsyncConnection
 
 from functions.frames import encode
 from graph.eventlog import hub as hub_module
-from graph.eventlog.errors import Fenced, NotTheLastTurn, SessionBusy, SessionNotFound, TurnNotFound
+from graph.eventlog.errors import Fenced, NotTheLastTurn, SessionBusy, SessionNotFound, TurnLocked, TurnNotFound
 from graph.eventlog.events import Event
 from graph.eventlog.hub import Frame, Hub, Reader
 from graph.eventlog.log import Candidate, open_pool, renew
@@ -338,7 +338,7 @@ class Conversations(RuleBasedStateMachine):
         candidate = Candidate(self._session(who), UUID(seen.turn_id), seen.attempt - how % 2)
         try:
             ended = await self.log.lose(candidate, "worker_lost", "Nobody answers.", retryable=True)
-        except TurnNotFound:
+        except (TurnNotFound, TurnLocked):
             assert self.racing
             return False
         assert self.racing or (ended.status == "error") == ((free and not how % 2) or seen.status == "error")
@@ -349,7 +349,11 @@ class Conversations(RuleBasedStateMachine):
         if held is None:
             return False
         stands = self._stands(held)
-        given = await self.log.hand_back(held.turn.session_id, held.turn.turn_id, held.turn.attempt)
+        try:
+            given = await self.log.hand_back(held.turn.session_id, held.turn.turn_id, held.turn.attempt)
+        except TurnLocked:
+            assert self.racing
+            return False
         assert self.racing or given == stands
         return True
 

@@ -116,8 +116,7 @@ def _held(turns: list[Turn]) -> list[HeldTurn]:
 
 def _leases(turns: list[Turn]) -> dict[str, Any]:
     sessions, ids = [session_id for session_id, _ in turns], [turn_id for _, turn_id in turns]
-    leases = {"sessions": sessions, "turns": ids, "attempts": [1] * len(turns), "seconds": [6.0] * len(turns)}
-    return {**leases, "patience": "1s"}
+    return {"sessions": sessions, "turns": ids, "attempts": [1] * len(turns), "seconds": [6.0] * len(turns)}
 
 
 def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str) -> list[Hot]:
@@ -146,6 +145,7 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str
         Hot("append", _batch(running[:1], 1), 1, 60, 1200, "one event"),
         Hot("guard", _turns(_held(running)), 1, 4000, 2000),
         Hot("renew", _leases(running), 500, 20_000, 8000),
+        Hot("still_held", _leases(running), 500, 4000, 2000),
         Hot("committed", {**one, "seq": STREAMED, "type": "token", "data": '{"content":"iron "}'}, 1, 20, 10),
         Hot("candidates", {"limit": 500}, LOST + QUEUED + 1, 100, 2000),
         Hot("claimable", {**waits, "fresh_seconds": 0}, 1, 20, 10),
