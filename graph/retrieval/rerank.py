@@ -86,8 +86,8 @@ class Reranker:
                 encoded = await self._embedder.encode_question(question)
                 rows = await read_again(lambda: self._token_rows(passages))
                 order, degraded = await self._order(question, passages)
-                ranked = await self._embedder.apart(rank, encoded, passages, rows, self._count, order)
-                return ranked._replace(degraded=degraded)
+                # A millisecond: on the encoder's threads it would wait for all questions that are still to be read.
+                return rank(encoded, passages, rows, self._count, order)._replace(degraded=degraded)
         except Exception:
             logger.exception("reranking failed")
             best = passages[: self._count]
