@@ -32,6 +32,8 @@ def language(text: str) -> str | None:
     counted = {one.name: 2 * len(said & one.telling) + len(said & one.beside) for one in _languages()}
     best = max(_languages(), key=lambda one: counted[one.name])
     telling = said & best.telling
+    if said & _english() and len(telling) < 2:
+        return None
     if said == telling and any(len(word) >= SHORTEST_ALONE for word in said):
         return best.name
     needed = max(NEEDED, 2 * len(said & _english()) + 1)

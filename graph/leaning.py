@@ -79,6 +79,11 @@ HAS = re.compile(
     r"|suffers? from)(?: been)? (?!(?:to|no|not|never)\b)(?:an? |some |the )?(?P<what>\w+(?: [\w'’-]+){0,5})[\s.!]*$",
     re.IGNORECASE,
 )
+CONDITION = re.compile(
+    r"^\W*(?:(?:and|but|so|ok|well) )?(?:i|he|she|we|they|my \w+)(?:['’](?:m|ve|s|re)|"
+    r" (?:also )?(?:have|has|had|got|am|is|are|was|suffers? from|takes?))\b"
+)
+SUITS = any_of("safe|ok|okay|allowed|take|takes|use|uses|have|give")
 FILLER = re.compile(r"(?<=\w)[\s,]+(?:then|though|anyway|please|thanks|thank you)[\s?.!]*$", re.IGNORECASE)
 # What one gets without being ill, or gets done: "how do people get vitamin D" asks for no cause.
 WANTED = (
@@ -104,6 +109,8 @@ def plain(message: str) -> str:
 def leans(question: str) -> bool:
     """It points back beyond itself, or goes on from what was asked, or names no topic at all."""
     said = plain(question)
+    if _asks_whether_it_suits(said):
+        return True
     if _topics(said):
         return False
     if _asks_about_anything(said):
@@ -111,6 +118,14 @@ def leans(question: str) -> bool:
     if len(said.split()) > LEANS_MAX_WORDS or OWN_SUBJECT.search(said):
         return False
     return LEANS.search(said) is not None or POINTS_BACK.search(said) is not None
+
+
+def goes_on_with(question: str) -> str:
+    """Of "and ibuprofen?" what it names anew; nothing of "and for children?"."""
+    rest = question
+    while found := ELLIPTIC.match(plain(rest)):
+        rest = rest[found.end() :]
+    return "" if rest == question or _topicless(rest) else rest.strip()
 
 
 def is_elliptic(question: str) -> bool:
@@ -156,6 +171,13 @@ def _topics(question: str) -> list[str]:
     pointing = any(POINTS_BACK.search(plain(clause)) or LEANS.search(plain(clause)) for clause in named[:1])
     leaning = POINTS_BACK.search(plain(last)) is not None or _topicless(last)
     return named if leaning and not pointing else []
+
+
+def _asks_whether_it_suits(said: str) -> bool:
+    """ "I have asthma, is it safe?" is about what was asked of before: alone it would be asked of asthma."""
+    *before, last = [clause for clause in CLAUSE_END.split(said) if clause.strip()] or [""]
+    suits = SUITS.search(last) is not None and POINTS_BACK.search(last) is not None and _topicless(last)
+    return suits and bool(before) and all(CONDITION.search(clause) or SMALL_TALK.fullmatch(clause) for clause in before)
 
 
 def _topicless(clause: str) -> bool:

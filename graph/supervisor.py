@@ -12,7 +12,17 @@ from langgraph.constants import TAG_NOSTREAM
 from pydantic import BaseModel, Field
 
 from graph.crisis import alarm_of
-from graph.leaning import SMALL_TALK, any_of, is_elliptic, leans, plain, subject, without_filler, without_hearsay
+from graph.leaning import (
+    SMALL_TALK,
+    any_of,
+    goes_on_with,
+    is_elliptic,
+    leans,
+    plain,
+    subject,
+    without_filler,
+    without_hearsay,
+)
 from graph.parts import Parts
 from graph.red_flags import categories, tells_of_a_sign
 from graph.state import State, recent
@@ -197,6 +207,8 @@ def _leant_on(earlier: Sequence[tuple[str, str]]) -> str | None:
             continue
         if not leans(text):
             return text
+        if named := goes_on_with(text):
+            return named
         oldest = text
     return oldest
 

@@ -67,6 +67,24 @@ def test_medical_terms_names_and_slips_are_english() -> None:
     assert [text for text in ENGLISH if language(text)] == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "do i need to call a doctor for mam",
+        "mam fainted, do i need to worry",
+        "Mia has a rash",
+        "sono",
+        "Elle has a fever",
+        "Uma has a fever no cough",
+        "los angeles doctor told me no ibuprofen",
+        "i live in las vegas, no doctor near me, got a rash",
+        "do i go to er for vad",
+    ],
+)
+def test_a_name_or_an_abbreviation_makes_no_other_language(text: str) -> None:
+    assert language(text) is None
+
+
 def test_no_english_message_of_the_evaluation_is_taken_for_another_language() -> None:
     """Nor is one of those abroad that are too short to tell; and most of them are known."""
     said = [*messages(), *held_out_messages()]

@@ -298,3 +298,29 @@ def test_who_asks_for_something_else_leaves_support(answer: str) -> None:
 def test_a_sign_that_the_gate_let_pass_is_not_plain() -> None:
     assert not by_rules(said("my arm feels strange and the pain comes back")).plain
     assert by_rules(said("What are the symptoms of iron deficiency?")).plain
+
+
+@pytest.mark.parametrize(
+    ("texts", "named", "forgotten"),
+    [
+        (
+            ["what is paracetamol?", "and ibuprofen?", "how many tablets can i take in a day?"],
+            "ibuprofen",
+            "paracetamol",
+        ),
+        (["what is paracetamol?", "what about ibuprofen?", "is it safe in pregnancy?"], "ibuprofen", "paracetamol"),
+        (["how is gout treated?", "and stroke?", "what should i do?"], "stroke", "gout"),
+    ],
+)
+def test_a_question_leans_on_what_was_named_last(texts: list[str], named: str, forgotten: str) -> None:
+    """Else somebody who asks of one medicine would be told the dose of another."""
+    question = condense(said(*texts)).lower()
+    assert named in question
+    assert forgotten not in question
+
+
+@pytest.mark.parametrize("last", ["i have asthma, is it safe?", "my wife is pregnant, is it safe?"])
+def test_who_asks_whether_it_suits_a_condition_asks_of_what_was_asked_of_before(last: str) -> None:
+    question = condense(said("can i take ibuprofen", last)).lower()
+    assert "ibuprofen" in question
+    assert last in question
