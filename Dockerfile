@@ -34,7 +34,7 @@ RUN python3 -m venv --without-pip /opt/pulseline \
     --only-binary :all: -r requirements/image.txt
 # Of a model's provider, for example langchain-openai. Not by hash, but nothing of the lock becomes another version.
 ARG PROVIDER=
-RUN [ -z "$PROVIDER" ] || { sed -n 's/^\([a-z0-9][^ ]*==[^ ]*\).*/\1/p' requirements/image.txt >locked.txt \
+RUN [ -z "$PROVIDER" ] || { sed -n 's/ *\\$//; /^[a-z0-9][^ ]*==/p' requirements/image.txt >locked.txt \
  && tools/bin/pip --python /opt/pulseline/bin/python install --quiet --no-compile --only-binary :all: \
     --constraint locked.txt "$PROVIDER"; }
 COPY LICENSE README.md pyproject.toml ./

@@ -20,6 +20,8 @@ WORD = re.compile(rf"[^\W\d_]{{{SHORTEST},}}")
 # What medicines are called: by the international stems, and a few that have none.
 MEDICINE = re.compile(
     r"aspirin|paracetamol|acetaminophen|insulin|heparin|digoxin|lithium|codeine|colchicine|\w*(?:morphine|thyroxine)"
+    r"|methadone|ketamine|tramadol|fentanyl|buprenorphine|naloxone|warfarin|digitalis|amiodarone|loperamide|phenytoin"
+    r"|theophylline|amphetamine|nitroglycerin|quinine|estrogen|oestrogen|progesterone|melatonin|ephedrine|atropine"
     r"|heroin|cocaine|cannabis|marijuana|opium|narcotics|adrenaline|testosterone|potassium|magnesium"
     r"|\w+(?:afil|alol|apine|azine|azole|azolam|barbital|caine|cillin|codone|conazole|coxib|cycline|dipine|dronate|epam"
     r"|fenac|floxacin|formin|gabalin|gliptin|gliflozin|glutide|lukast|mab|mycin|nib|olol|olone|onide|oxetine|parin"

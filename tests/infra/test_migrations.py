@@ -12,8 +12,8 @@ UNUSED = re.compile(r"-- unused since \d+\.\d+")  # of what goes: no release tha
 BRIEF = re.compile(r"-- brief: \w+")  # of an index on a table that is in use: why those who write may wait for it
 MADE = re.compile(r"create table (\w+)")
 INDEX = re.compile(r"create (unique )?index \w+ on (\w+) .+")
-REFERENCES = re.compile(r"\breferences (\w+)")
-TYPE = r"[a-z]\w*( precision)?(\(\d+\))?(\[\])?"
+REFERENCES = re.compile(r"\b(?:references|inherits \(|like) ?\"?(\w+)")
+TYPE = r"(text|varchar(\(\d+\))?|boolean|smallint|integer|bigint|double precision|uuid|json|jsonb|bytea|timestamptz|interval)(\[\])?"
 CONSTANT = r"default (-?\d+|true|false|now\(\)|'[^']*')"
 COLUMN = re.compile(rf"alter table \w+ add column \w+ {TYPE}( {CONSTANT}| not null {CONSTANT}| {CONSTANT} not null)?")
 
@@ -45,6 +45,9 @@ def test_migrations_since_the_first_release_only_add() -> None:
     "statement",
     [
         "drop table turns",
+        "alter table events add column n bigserial",
+        'create table notes (turn uuid references "turns")',
+        "create table copies () inherits (events)",
         "alter table turns drop column worker",
         "ALTER TABLE turns\n  RENAME COLUMN worker TO holder",
         "alter index turns_active rename to active",

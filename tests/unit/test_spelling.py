@@ -68,3 +68,10 @@ def test_only_what_the_encoder_does_not_know_may_be_misspelt() -> None:
 @pytest.mark.parametrize("word", ["disease", "anaemia", "medicine", "vaccine", "kidney", "vitamin", "wine", "machine"])
 def test_no_illness_is_taken_for_a_medicine(word: str) -> None:
     assert not MEDICINE.fullmatch(word)
+
+
+@pytest.mark.parametrize(
+    "word", ["methadone", "ketamine", "tramadol", "fentanyl", "warfarin", "digitalis", "amiodarone"]
+)
+def test_a_medicine_whose_name_has_no_common_stem_is_known(word: str) -> None:
+    assert MEDICINE.fullmatch(word)
