@@ -13,7 +13,10 @@ BRIEF = re.compile(r"-- brief: \w+")  # of an index on a table that is in use: w
 MADE = re.compile(r"create table (\w+)")
 INDEX = re.compile(r"create (unique )?index \w+ on (\w+) .+")
 REFERENCES = re.compile(r"\b(?:references|inherits \(|like) ?\"?(\w+)")
-TYPE = r"(text|varchar(\(\d+\))?|boolean|smallint|integer|bigint|double precision|uuid|json|jsonb|bytea|timestamptz|interval)(\[\])?"
+TYPE = (
+    r"(text|varchar(\(\d+\))?|boolean|smallint|integer|bigint|double precision|uuid|json|jsonb|bytea|timestamptz"
+    r"|interval)(\[\])?"
+)
 CONSTANT = r"default (-?\d+|true|false|now\(\)|'[^']*')"
 COLUMN = re.compile(rf"alter table \w+ add column \w+ {TYPE}( {CONSTANT}| not null {CONSTANT}| {CONSTANT} not null)?")
 
