@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from functions import serve as serving
+from functions import worker as working
 from functions.embedded_postgres import EmbeddedPostgres
 from functions.frames import encode
 from functions.replica import Replica
@@ -95,7 +96,7 @@ async def _open_emitting(replica: Replica) -> AsyncIterator[Emitting]:
 def _replica(url: str, settings: Settings, emits: bool, told: Connection) -> None:
     """The process: it tells its address and serves until it is ended."""
     if emits:
-        vars(serving)["open_worker"] = _open_emitting
+        vars(working)["open_worker"] = _open_emitting  # which `serve` imports when it begins
     serving.serve(settings, url, serving.listen("127.0.0.1", 0), told.send)
 
 
