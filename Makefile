@@ -37,7 +37,7 @@ run: $(ENV) $(PAGE) ## Serve the page, the API and a database, until Ctrl-C
 
 test: $(DEV) $(PAGE) $(REAL_MODEL) $(CLIENTS) ## Run every check and test, those in a real browser too
 	@$(BIN)/python -m tests.support.browser
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 3
 
 check: $(DEV) $(PAGE) ## Run the static checks and the fast tests
 	@$(BIN)/pytest tests/checks tests/unit
