@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from functions.settings import Settings, describe, unknown
+from functions.settings import Settings, describe, lend_provider_keys, unknown
 from graph.eventlog.errors import LogError
 
 console = Console(stderr=True, highlight=False)
@@ -34,6 +34,7 @@ class Refused(click.ClickException):
 def _settings() -> Settings:
     if names := unknown(dict(os.environ)):
         raise Refused(f"Unknown setting {', '.join(names)}. The settings are listed in the README.")
+    lend_provider_keys()
     try:
         return Settings()
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """The one place that reads the environment. A wrong value is refused at start with the setting's name."""
 
+import os
 import re
 from ipaddress import ip_network
 from pathlib import Path
@@ -22,6 +23,14 @@ ADDRESS_NEEDED = "must be a postgresql:// address, for example postgresql://me@l
 SECRET = frozenset(  # never repeated in a message
     ["DATABASE_URL"] + [PREFIX + name for name in ("JWT_SECRET", "METRICS_TOKEN", "RERANKER_KEY", "SECRET_KEY")]
 )
+
+
+def lend_provider_keys() -> None:
+    """A provider's package looks for its key in the environment alone. For this process a file of the key's name among
+    the SECRETS is put there; the environment wins, and an empty file is none."""
+    for file in SECRETS.glob("*_API_KEY"):
+        if key := file.read_text().strip():
+            os.environ.setdefault(file.name, key)
 
 
 def _words(value: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from functions.settings import unknown
 from graph.measures import RUNNING
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ class Checked(NamedTuple):
     """`right` is a text of the file, `wrong` takes its place in the copy, and the refusal must say `said`."""
 
     file: Path
-    check: Callable[[Path], None]
+    check: Callable[[Path, Path], None]
     right: str
     wrong: str
     said: str
@@ -65,21 +66,22 @@ def run(*command: str | Path, silent: bool = False, **environment: str) -> None:
         raise Refused(done.stdout + done.stderr)
 
 
-def dockerfile(file: Path) -> None:
-    run(BIN / "hadolint", "--config", ROOT / ".hadolint.yaml", file)
+def dockerfile(*files: Path) -> None:
+    run(BIN / "hadolint", "--config", ROOT / ".hadolint.yaml", *files)
 
 
-def compose(file: Path) -> None:
-    run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
+def compose(*files: Path) -> None:
+    run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files)
 
 
-def kubernetes(file: Path) -> None:
+def kubernetes(*files: Path) -> None:
     """Its exit status is 0 whatever it finds."""
-    run(BIN / "kubernetes-validate", "--strict", "-k", KUBERNETES, "--quiet", file, silent=True)
+    run(BIN / "kubernetes-validate", "--strict", "-k", KUBERNETES, "--quiet", *files, silent=True)
 
 
-def caddy(file: Path) -> None:
-    run(BIN / "caddy", "validate", "--adapter", "caddyfile", "--config", file, PULSELINE_ADDRESS=":8080")
+def caddy(*files: Path) -> None:
+    for file in files:
+        run(BIN / "caddy", "validate", "--adapter", "caddyfile", "--config", file, PULSELINE_ADDRESS=":8080")
 
 
 def transform(source: Path) -> Path:
@@ -106,15 +108,16 @@ CHECKED = {
 
 @pytest.mark.parametrize("name", CHECKED)
 def test_a_template_is_right_and_a_mistake_in_it_is_refused(name: str, tmp_path: Path) -> None:
+    """In one run: the tools take long to start, and name each file in which they find something."""
     file, check, right, wrong, said = CHECKED[name]
     good, bad = tmp_path / file.name, tmp_path / f"wrong-{file.name}"
     text = file.read_text()
     assert right in text
     good.write_text(text)
     bad.write_text(text.replace(right, wrong, 1))
-    check(good)
-    with pytest.raises(Refused, match=said):
-        check(bad)
+    with pytest.raises(Refused, match=said) as refused:
+        check(good, bad)
+    assert str(good) not in str(refused.value)
 
 
 def test_the_serverless_template_is_right_and_mistakes_in_it_are_refused(tmp_path: Path) -> None:
@@ -155,9 +158,15 @@ def test_the_function_that_streams_has_what_its_signature_its_init_and_the_datab
 
 def test_only_what_answers_gets_the_key_of_a_providers_model() -> None:
     services = yaml.safe_load((INFRA / "compose" / "compose.yaml").read_text())["services"]
-    assert [name for name, service in services.items() if "env_file" in service] == ["worker"]
-    assert services["worker"]["env_file"] == [{"path": "provider.env", "required": False}]
-    assert "provider.env" in (INFRA / "compose" / ".gitignore").read_text().splitlines()
+    given = [
+        (name, secret["source"], secret["target"])
+        for name, service in services.items()
+        for secret in service.get("secrets", [])
+        if "_api_key" in str(secret)
+    ]
+    keys = ("openai_api_key", "anthropic_api_key")
+    assert given == [("worker", key, key.upper()) for key in keys], "a file each, and in no environment"
+    assert not any("env_file" in service for service in services.values())
     containers = {
         part["metadata"]["name"]: part["spec"]["template"]["spec"]["containers"][0]
         for part in manifests()
@@ -168,6 +177,25 @@ def test_only_what_answers_gets_the_key_of_a_providers_model() -> None:
     keyed = [name for name, part in serverless().items() if "OPENAI_API_KEY" in str(part)]
     assert keyed == ["Run"]
     assert "ARG PROVIDER=" in (ROOT / "Dockerfile").read_text()
+
+
+def test_the_function_that_answers_may_call_bedrock_in_a_stream_and_whole() -> None:
+    """Routing is not streamed. Only what the parameter names."""
+    condition, policy, otherwise = serverless()["Run"]["Properties"]["Policies"][0]
+    assert (condition, otherwise) == ("Bedrock", "AWS::NoValue")
+    (statement,) = policy["Statement"]
+    assert {"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"} <= set(statement["Action"])
+    assert statement["Resource"] == "BedrockArns"
+
+
+def test_on_lambda_it_is_said_by_parameter_whose_tokens_are_taken() -> None:
+    variables = of_lambda("Globals")["Function"]["Environment"]["Variables"]
+    named = {"JWT_ISSUER": "JwtIssuer", "JWT_AUDIENCE": "JwtAudience", "ANONYMOUS": "Anonymous"}
+    assert {name: variables[f"PULSELINE_{name}"] for name in named} == named
+    defaults = {name: of_lambda("Parameters")[name]["Default"] for name in named.values()}
+    assert defaults == {"JwtIssuer": "", "JwtAudience": "", "Anonymous": "on"}
+    text = (INFRA / "aws" / "template.yaml").read_text()
+    assert unknown(dict.fromkeys(re.findall(r"PULSELINE_\w+", text), "")) == []
 
 
 def test_somebody_is_told_when_a_function_fails_or_has_no_place() -> None:
@@ -207,13 +235,13 @@ def test_kubernetes_adds_a_worker_before_one_has_more_turns_than_keep_the_limits
     assert target * 1.1 < int(kept[1]), "it does nothing about a tenth more"
 
 
-def test_the_secrets_of_compose_let_both_roles_through_pgbouncer(tmp_path: Path) -> None:
-    """`migrate` goes through it as the owner."""
+def test_the_secrets_of_compose_let_the_role_that_serves_through_pgbouncer(tmp_path: Path) -> None:
+    """The owner's `migrate` and `ingest` go to Postgres itself."""
     shutil.copy(INFRA / "compose" / "secrets.sh", tmp_path)
     run("sh", tmp_path / "secrets.sh")
     made = {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
-    roles = {f"pulseline_{name}": made[f"{name}_password"] for name in ("app", "owner")}
-    assert dict(re.findall(r'^"(\w+)" "(\w+)"$', made["pgbouncer_users"], re.MULTILINE)) == roles
+    assert made["pgbouncer_users"] == f'"pulseline_app" "{made["app_password"]}"'
+    assert "@postgres:5432/" in made["owner_url"]
     services = yaml.safe_load((INFRA / "compose" / "compose.yaml").read_text())
     assert services["secrets"].keys() == made.keys()
 
@@ -239,10 +267,14 @@ def _argument(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
 _Serverless.add_multi_constructor("!", _argument)
 
 
+def of_lambda(section: str) -> dict[str, Any]:
+    made: dict[str, Any] = yaml.load((INFRA / "aws" / "template.yaml").read_text(), _Serverless)[section]
+    return made
+
+
 def serverless() -> dict[str, Any]:
     """The resources of the template for Lambda."""
-    made: dict[str, Any] = yaml.load((INFRA / "aws" / "template.yaml").read_text(), _Serverless)["Resources"]
-    return made
+    return of_lambda("Resources")
 
 
 def manifests() -> list[Any]:

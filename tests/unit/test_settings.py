@@ -1,9 +1,11 @@
+import os
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
+from functions.cli import _settings
 from functions.settings import Settings, describe, unknown
 from graph.red_flags import regions
 
@@ -78,6 +80,16 @@ def test_tokens_must_be_for_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert describe(refused.value).startswith("PULSELINE_JWT_AUDIENCE: ")
     monkeypatch.setenv("PULSELINE_JWT_AUDIENCE", "pulseline")
     assert Settings().jwt_audience == "pulseline"
+
+
+def test_a_providers_key_may_come_as_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The environment wins, as with settings; Compose's file is empty until a key is put there."""
+    monkeypatch.setattr("functions.settings.SECRETS", tmp_path)
+    monkeypatch.setattr(os, "environ", {"ANTHROPIC_API_KEY": "of the environment"})
+    for name, text in {"OPENAI": "of a file\n", "ANTHROPIC": "of a file", "MISTRAL": ""}.items():
+        (tmp_path / f"{name}_API_KEY").write_text(text)
+    _settings()
+    assert os.environ == {"OPENAI_API_KEY": "of a file", "ANTHROPIC_API_KEY": "of the environment"}
 
 
 def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
