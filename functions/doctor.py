@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from functions.settings import Settings
-from graph.eventlog.migrate import migrations
+from graph.eventlog.migrate import ENCODING, OF_ANOTHER_ENCODING, encoding, migrations
 
 CONNECT_SECONDS = 5
 NOTIFY_SECONDS = 3.0
@@ -42,7 +42,9 @@ class Finding(NamedTuple):
 async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
     """One finding after the other, as they are made; without a database the rest of what needs one is left out."""
     try:
-        connection = await AsyncConnection.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
+        connection = await AsyncConnection.connect(
+            url, autocommit=True, connect_timeout=CONNECT_SECONDS, client_encoding="utf8"
+        )  # else what a database without an encoding says would be bytes
     except psycopg.Error as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         mend = "Check that Postgres runs and that DATABASE_URL is right, or unset it to use the embedded one."
@@ -119,6 +121,8 @@ async def _version(connection: AsyncConnection[Any]) -> Finding:
             "then restart Pulseline"
         )
         return Finding("database", "wrong", "takes no writes: default_transaction_read_only is on", mend)
+    if (found := encoding(connection)) != ENCODING:
+        return Finding("database", "wrong", f"its encoding is {found}, but texts are in UTF8", OF_ANOTHER_ENCODING)
     major = connection.info.server_version // 10_000
     if major in POSTGRES_VERSIONS:
         return Finding("database", "ok", f"Postgres {major} answers")

@@ -1,7 +1,8 @@
 """Brings a database to the schema of this release. Safe to run from many processes at once, and again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from importlib.resources import files
 
 import psycopg
@@ -12,6 +13,8 @@ from graph.eventlog.errors import LogError
 MIGRATIONS_LOCK = 7_208_143_001
 LOCK_POLL_SECONDS = 0.2
 CONNECT_SECONDS = 5
+ENCODING = "UTF8"
+OF_ANOTHER_ENCODING = "Make another database: create database NAME encoding 'UTF8' template template0"
 TABLE = """
 create table if not exists pulseline_migrations (
   version integer primary key, name text not null, applied_at timestamptz not null default now())
@@ -39,28 +42,51 @@ async def migrated(database_url: str) -> bool:
 
 
 async def migrate(database_url: str, checkpointer: Callable[[], Awaitable[None]], checkpoints: int) -> list[str]:
-    """Applies what is missing, then `checkpointer` (LangGraph's own tables, of so many versions); gives the names of
-    what was applied.
+    """Calls `checkpointer` (LangGraph's own tables, of so many versions), then applies what is missing of ours and
+    gives its names.
 
     One process does it; the others wait until it has. Where nothing is missing it only reads, so that a role that may
     not change the schema can start; a database that is newer than this release is left as it is.
 
-    All of ours go in one transaction, so no migration of ours may be a CREATE INDEX CONCURRENTLY.
-    The lock is a transaction's, so that it also holds through PgBouncer; those who wait poll for it and keep no
-    snapshot open, for which the checkpointer's CREATE INDEX CONCURRENTLY would have to wait.
+    All of ours go in one transaction, so no migration of ours may be a CREATE INDEX CONCURRENTLY. The checkpointer's
+    may: it waits for everybody who is in a transaction, so none of our tables may be locked meanwhile.
     """
     async with await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=None) as connection:
         if await _current(connection, checkpoints):
             return []
-        while True:
-            async with connection.transaction():
-                locked = await connection.execute("select pg_try_advisory_xact_lock(%s)", [MIGRATIONS_LOCK])
-                row = await locked.fetchone()
-                if row and row[0]:
-                    applied = await _apply(connection)
-                    await checkpointer()
-                    return applied
-            await asyncio.sleep(LOCK_POLL_SECONDS)
+        _check_encoding(connection)
+        async with _alone(connection):
+            await connection.execute("set local idle_in_transaction_session_timeout = 0")
+            await checkpointer()
+        async with _alone(connection):
+            return await _apply(connection)
+
+
+@asynccontextmanager
+async def _alone(connection: AsyncConnection) -> AsyncIterator[None]:
+    """A transaction that no other migrator has at the same time.
+
+    The lock is a transaction's, so that it also holds through PgBouncer; those who wait poll for it and keep no
+    snapshot open, for which the checkpointer's CREATE INDEX CONCURRENTLY would have to wait.
+    """
+    while True:
+        async with connection.transaction():
+            locked = await connection.execute("select pg_try_advisory_xact_lock(%s)", [MIGRATIONS_LOCK])
+            row = await locked.fetchone()
+            if row and row[0]:
+                yield
+                return
+        await asyncio.sleep(LOCK_POLL_SECONDS)
+
+
+def encoding(connection: AsyncConnection) -> str | None:
+    """Of the database."""
+    return connection.info.parameter_status("server_encoding")
+
+
+def _check_encoding(connection: AsyncConnection) -> None:
+    if (found := encoding(connection)) != ENCODING:
+        raise MigrationFailed(f"The database's encoding is {found}, but texts are in UTF8. {OF_ANOTHER_ENCODING}")
 
 
 async def _current(connection: AsyncConnection, checkpoints: int) -> bool:

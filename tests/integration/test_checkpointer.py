@@ -1,10 +1,11 @@
 """EventLogSaver is a LangGraph checkpointer like its parent, and its writes of a held turn ride with the log."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
@@ -18,11 +19,14 @@ from functions.settings import Settings
 from functions.worker import open_worker
 from graph.eventlog.errors import Fenced
 from graph.eventlog.events import NewEvent
-from graph.eventlog.log import Candidate, Log, Pool
+from graph.eventlog.log import Candidate, Log, Pool, open_pool
+from graph.eventlog.migrate import migrate, migrations
 from graph.eventlog.saver import EventLogSaver, held_turn
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import HeldTurn, Writer
+from tests.conftest import _execute, _named
 from tests.support.turns import OWNER, all_events, held, holding, open_writer, started, token, until_events
+from tests.support.waiting import until
 from tests.support.workshop import workshop
 
 
@@ -123,19 +127,47 @@ async def test_erasing_a_session_erases_its_checkpoints(database_url: str, log: 
             assert row["n"] == 0, table
 
 
-async def test_setup_from_many_processes_at_once_is_safe(cluster_url: str) -> None:
-    from graph.eventlog.log import open_pool
-    from tests.conftest import _execute, _named
-
+@pytest.fixture
+def fresh_url(cluster_url: str) -> Iterator[str]:
+    """Without a table."""
     name = f"fresh_{uuid4().hex[:8]}"
     _execute(cluster_url, f"create database {name}")
-    try:
-        async with open_pool(_named(cluster_url, name), max_size=6) as fresh:
-            await asyncio.gather(*(EventLogSaver(fresh).setup() for _ in range(4)))
-            await EventLogSaver(fresh).setup()
-            assert await Sessions(fresh).candidates(1) == []
-    finally:
-        _execute(cluster_url, f"drop database {name} with (force)")
+    yield _named(cluster_url, name)
+    _execute(cluster_url, f"drop database {name} with (force)")
+
+
+async def test_setup_from_many_processes_at_once_is_safe(fresh_url: str) -> None:
+    async with open_pool(fresh_url, max_size=6) as fresh:
+        await asyncio.gather(*(EventLogSaver(fresh).setup() for _ in range(4)))
+        await EventLogSaver(fresh).setup()
+        assert await Sessions(fresh).candidates(1) == []
+
+
+async def test_while_langgraphs_tables_are_made_no_table_is_locked_and_the_server_waits(fresh_url: str) -> None:
+    """A CREATE INDEX CONCURRENTLY takes long, and waits for every transaction, those that wait for a table of ours too;
+    a server such as infra/postgres has it ends transactions in which nothing happens."""
+    database = fresh_url.partition("?")[0].rpartition("/")[2]
+    _execute(fresh_url, f"alter database {database} set idle_in_transaction_session_timeout = '1s'")
+    waiting = (
+        "select now() - state_change > interval '1.2 s', array(select mode from pg_locks as held where held.pid = "
+        "pg_locks.pid and locktype = 'relation') from pg_locks join pg_stat_activity using (pid) "
+        "where locktype = 'advisory' and datname = current_database()"
+    )
+    held: list[list[str]] = []
+
+    async def checkpointer() -> None:
+        with psycopg.connect(fresh_url, autocommit=True) as connection:
+
+            def long() -> bool:
+                row = connection.execute(waiting).fetchone()
+                assert row is not None, "its transaction was ended"
+                held.append(row[1])
+                return bool(row[0])
+
+            await until(long)
+
+    assert len(await migrate(fresh_url, checkpointer, 0)) == len(migrations())
+    assert max(held, key=len) == []
 
 
 async def test_a_stages_end_commits_with_the_writes_of_its_task(

@@ -17,6 +17,7 @@ from functions import doctor, probes
 from functions.doctor import READ, WRITTEN, Finding, examine, row
 from functions.replica import open_replica
 from functions.settings import Settings
+from graph.eventlog.migrate import MigrationFailed, migrate
 from tests.support.app import calling, composed
 from tests.support.workshop import workshop
 
@@ -128,9 +129,9 @@ async def test_the_doctor_finds_a_healthy_system_well(database_url: str) -> None
 
 
 @pytest.fixture
-def empty_database(cluster_url: str) -> Iterator[str]:
+def empty_database(cluster_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
     name = f"empty_{uuid4().hex[:12]}"
-    _execute(cluster_url, f"create database {name} template template0")
+    _execute(cluster_url, f"create database {name} template template0 {getattr(request, 'param', '')}")
     head, _, query = cluster_url.partition("?")
     yield f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
     _execute(cluster_url, f"drop database {name} with (force)")
@@ -151,6 +152,20 @@ async def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(database_url: st
         "wrong",
         "its keys cannot be fetched (IssuerUnavailable)",
     )
+
+
+@pytest.mark.parametrize("empty_database", ["encoding 'SQL_ASCII' locale_provider libc locale 'C'"], indirect=True)
+async def test_a_database_that_cannot_hold_every_text_is_refused_with_what_to_do(empty_database: str) -> None:
+    async def never() -> None:
+        raise AssertionError("it has begun")
+
+    found = await _found(empty_database)
+    assert found["database"].verdict == found["schema"].verdict == "wrong", "and the doctor looks on"
+    with pytest.raises(MigrationFailed) as refused:
+        await migrate(empty_database, never, 0)
+    for said in (str(found["database"]), str(refused.value)):
+        assert "encoding is SQL_ASCII" in said
+        assert "encoding 'UTF8'" in said
 
 
 def test_the_doctor_knows_every_table(database_url: str) -> None:
