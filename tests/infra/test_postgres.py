@@ -222,7 +222,7 @@ async def test_a_turn_that_ran_when_the_backup_was_made_is_taken_over(
     backup = tmp_path / "pulseline.dump"
     for database in ("busy", "restored_busy"):
         await asyncio.to_thread(server.run, "psql", "-c", f"create database {database}", server.url())
-    with serving(server.url(database="busy"), tmp_path, MIDWAY) as replica:
+    with serving(server.url(database="busy"), tmp_path, MIDWAY, LEASE_SECONDS="2") as replica:
         started = await person.start(replica.url)
         async with person.watch(replica.url, started["session_id"], after=0) as watching:
             await watching.until("token", count=20)

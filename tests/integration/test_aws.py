@@ -159,7 +159,7 @@ async def test_a_turn_cut_by_the_time_limit_is_given_back_and_continued_by_sweep
     database_url: str, tmp_path: Path, person: Person
 ) -> None:
     """Which also erases what is older than RETENTION_DAYS."""
-    with cloud(database_url, tmp_path, MODEL="scripted?tokens=160&delay_ms=60", RETENTION_DAYS="7") as made:
+    with cloud(database_url, tmp_path, MODEL="scripted?tokens=100&delay_ms=60", RETENTION_DAYS="7") as made:
         first = await person.start(made.url)  # only so that the function is warm
         await follow(person, made.url, first["session_id"], until=lambda frame: frame.type == "token")
         await person.cancel(made.url, first["session_id"])
