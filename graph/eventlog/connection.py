@@ -9,9 +9,13 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-# Whoever holds a turn's row for longer may be frozen: then the other turns go on without that one, which tries by
-# itself and makes nobody wait.
-LOCK_PATIENCE, LOCK_PATIENCE_ALONE = "1s", "5ms"
+# Whoever holds a turn's row for longer may be frozen: then the other turns go on without that one, which goes again
+# when its row is seen to be free, or tries by itself.
+LOCK_PATIENCE, LOCK_PATIENCE_ALONE = "250ms", "5ms"
+# A process that is frozen between two statements must not hold a turn's row for longer. In mid-pipeline only
+# Postgres 17 and newer can end its transaction.
+FROZEN_SECONDS = 5
+TRANSACTION_TIMEOUT_SINCE = 170_000
 ANSWER_SECONDS = 10.0
 CANCEL_SECONDS = 1.0
 # A server that is gone without a word is given up after some ten seconds, whether it owes us an answer or an ACK.
@@ -22,6 +26,14 @@ SILENCE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+
+
+async def bound(connection: AsyncConnection[Any], *, pipeline: bool = False) -> None:
+    """The first statement of a transaction that locks rows: should this process freeze, Postgres ends it."""
+    if not pipeline:
+        await connection.execute(f"set local idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s'")
+    elif connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE:
+        await connection.execute(f"set local transaction_timeout = '{FROZEN_SECONDS}s'")
 
 
 class Connection(AsyncConnection[Any]):

@@ -19,7 +19,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from graph import measures
 from graph.eventlog import errors
-from graph.eventlog.connection import LOCK_PATIENCE_ALONE, SILENCE
+from graph.eventlog.connection import LOCK_PATIENCE_ALONE, SILENCE, bound
 from graph.eventlog.events import CancelReason, Event, TurnStatus, encode_data, timestamp
 from graph.eventlog.queries import query
 from graph.eventlog.snapshot import Snapshot, fold, judge
@@ -28,7 +28,6 @@ Row = dict[str, Any]
 Pool = AsyncConnectionPool[AsyncConnection[Row]]
 TITLE_MAX_CHARACTERS = 80
 CANCEL_LOCK_TIMEOUT_SECONDS = 3
-IDLE_IN_TRANSACTION_SECONDS = 5  # a process that is frozen between two statements must not hold a turn's row for longer
 POOL_TIMEOUT_SECONDS = 5
 NOT_PREPARED = ("26000", "42P05")  # a prepared statement that another's connection has: a pooler came between
 QUOTA_SECONDS = 60
@@ -232,10 +231,7 @@ class Log:
             if pipeline:
                 await stack.enter_async_context(connection.pipeline())
             await stack.enter_async_context(connection.transaction())
-            if not pipeline:
-                await connection.execute(
-                    f"set local idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_SECONDS}s'"
-                )
+            await bound(connection, pipeline=pipeline)
             yield connection
 
     async def _rows(self, statement: str, /, **parameters: Any) -> list[Row]:
@@ -428,9 +424,12 @@ class Log:
             await connection.execute(query("forget_starts"), {"window_seconds": QUOTA_SECONDS})
 
     async def prune(self, age_seconds: float, limit: int) -> int:
-        """Removes the tokens of up to `limit` turns that ended longer ago than that; gives how many turns."""
+        """Removes the tokens of up to `limit` turns that ended longer ago than that; gives how many turns.
+
+        In no pipeline, whose time is bounded: so many turns may take long.
+        """
         turns = await self._rows("prunable", age_seconds=age_seconds, limit=limit)
-        async with self._transaction(pipeline=True) as connection:
+        async with self._transaction() as connection:
             pruned = [await connection.execute(query("prune"), turn) for turn in turns]
         return sum(result.rowcount for result in pruned)
 

@@ -160,6 +160,21 @@ fin as (
    where h.ends in ('done', 'cancelled', 'error') and t.session_id = h.session_id and t.turn_id = h.turn_id)
 select n from held;
 
+-- name: locked
+-- After an append that waited too long: of its turns those whose rows somebody holds at this moment. A look, which accepts
+-- and refuses nothing: a turn that is another's now, or gone, is not among them, and is refused by its next append.
+with batch as materialized (
+  select * from unnest(string_to_array(%(sessions)s, ',')::uuid[], string_to_array(%(turns)s, ',')::uuid[])
+         with ordinality as b (session_id, turn_id, n)),
+free as materialized (
+  select b.n from batch b
+   cross join lateral (
+         select from turns t where t.session_id = b.session_id and t.turn_id = b.turn_id
+            for no key update skip locked) free)
+select b.n from batch b
+ where b.n not in (select n from free)
+   and (select true from turns t where t.session_id = b.session_id and t.turn_id = b.turn_id);
+
 -- name: guard
 -- In the same flight, before checkpoint statements: 22012 (division by zero) unless all of these turns are held.
 -- A turn that this batch ends is held too. Each is looked up by its key: a join would be planned over all turns.

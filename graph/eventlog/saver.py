@@ -19,6 +19,7 @@ from psycopg import AsyncCursor, Cursor
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
+from graph.eventlog.connection import bound
 from graph.eventlog.log import Pool
 from graph.eventlog.migrate import migrate
 from graph.eventlog.queries import query
@@ -152,6 +153,7 @@ class EventLogSaver(AsyncPostgresSaver):
     async def _delete_events(self, thread_ids: Sequence[str]) -> None:
         sessions = [thread_id for thread_id in map(str, thread_ids) if _is_uuid(thread_id)]
         async with self._pool.connection() as connection, connection.transaction():
+            await bound(connection)
             await connection.execute("delete from turns where session_id = any(%s::uuid[])", [sessions])
             await connection.execute("delete from events where session_id = any(%s::uuid[])", [sessions])
 
@@ -172,6 +174,7 @@ class EventLogSaver(AsyncPostgresSaver):
         async with self._pool.connection() as connection:
             if pipeline:
                 async with connection.transaction(), connection.cursor(binary=True, row_factory=dict_row) as cursor:
+                    await bound(connection)
                     yield cursor
             else:
                 async with connection.cursor(binary=True, row_factory=dict_row) as cursor:

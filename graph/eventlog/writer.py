@@ -20,7 +20,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from graph import measures
-from graph.eventlog.connection import LOCK_PATIENCE, LOCK_PATIENCE_ALONE
+from graph.eventlog.connection import LOCK_PATIENCE, LOCK_PATIENCE_ALONE, TRANSACTION_TIMEOUT_SINCE
 from graph.eventlog.errors import Fenced, LogError
 from graph.eventlog.events import ENDS, Event, NewEvent, encode_data, timestamp
 from graph.eventlog.outage import Outage
@@ -38,7 +38,6 @@ AGAIN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 # A process frozen in mid-flight must not hold its turns' locks: cancel waits for them, a little longer than this.
 # Not less: a flight to a slow disk or on a starved machine must not be ended.
 FLIGHT_TIMEOUT_MS = 2000
-FLIGHT_TIMEOUT_SINCE = 170_000  # Postgres 17; idle_in_transaction_session_timeout does not run inside a pipeline
 
 # Refusals that pass. SQLSTATEs by their beginning: no room or no memory; a deadlock, a serialisation failure; a lock
 # that was waited for, a statement that took too long or was cancelled.
@@ -76,6 +75,7 @@ class HeldTurn:
     refusals: int = 0  # of that, one after the other
     rests: bool = False  # until the pause after a refusal is over
     alone: bool = False  # what was refused may be this turn's fault: nobody else's events go with it
+    locked: bool = False  # somebody held its row when it was last tried: one looks before it goes again
     jobs: list["_Job"] = field(default_factory=list)
     waiting: list["asyncio.Future[None]"] = field(default_factory=list)
     written: set[str] = field(default_factory=set)  # tasks whose writes were handed in, or are waited for no longer
@@ -232,8 +232,11 @@ class Writer:
             parts: list[_Part] = []
             try:
                 parts = self._take()
-                together = [part for part in parts if not part.turn.alone]
-                for batch in (together, *([part] for part in parts if part.turn.alone)):
+                locked = await self._locked([part for part in parts if part.turn.locked])
+                self._again(locked)
+                free = [part for part in parts if part not in locked]
+                together = [part for part in free if not part.turn.alone]
+                for batch in (together, *([part] for part in free if part.turn.alone)):
                     if batch:
                         await self._commit(batch)
             except Exception as error:
@@ -269,6 +272,10 @@ class Writer:
             elif error.sqlstate in PASSING_ELSEWHERE:
                 await self._drop()
                 self._refused_for_now(parts, error)
+            elif isinstance(error, psycopg.errors.LockNotAvailable) and (locked := await self._locked(parts)):
+                self._refused_for_now(locked, error)
+                if free := [part for part in parts if part not in locked]:
+                    await self._commit(free)
             elif len(parts) > 1:
                 for part in parts:
                     part.turn.alone = True
@@ -281,6 +288,23 @@ class Writer:
         else:
             self._settle([p for n, p in enumerate(parts, 1) if n in accepted])
             _refuse([p for n, p in enumerate(parts, 1) if n not in accepted])
+
+    async def _locked(self, parts: list[_Part]) -> list[_Part]:
+        """Those whose rows somebody holds at this moment: one look, however many they are. An append would wait for
+        each of them, and everybody else with it. Nobody is accepted or refused by this: only an append does that."""
+        if not parts:
+            return []
+        locked = parts
+        try:
+            connection = await self._connected()
+            found = await connection.execute(query("locked"), _turns([part.turn for part in parts]), prepare=False)
+            numbers = {row[0] for row in await found.fetchall()}
+            locked = [part for n, part in enumerate(parts, 1) if n in numbers]
+        except psycopg.Error:  # they are looked at again
+            await self._drop()
+        for part in parts:
+            part.turn.locked = part in locked
+        return locked
 
     def _lost(self) -> bool:
         return self._connection is None or self._connection.closed or self._connection.broken
@@ -382,7 +406,7 @@ class Writer:
             async with connection.pipeline():
                 try:
                     await connection.execute("begin isolation level read committed")
-                    if connection.info.server_version >= FLIGHT_TIMEOUT_SINCE:
+                    if connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE:
                         await connection.execute(f"set local transaction_timeout = {FLIGHT_TIMEOUT_MS}")
                     await appended.execute(query("append"), append, prepare=True)
                     await connection.execute(query("guard"), guard)

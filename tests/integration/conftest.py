@@ -17,6 +17,14 @@ class _Unheard(logging.Handler):
             self.told.append(told)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is: who waits for a rival goes on waiting."""
+    for name in ("log.LOCK_PATIENCE_ALONE", "writer.LOCK_PATIENCE", "writer.LOCK_PATIENCE_ALONE"):
+        monkeypatch.setattr(f"graph.eventlog.{name}", "20s")
+    monkeypatch.setattr("graph.eventlog.log.RENEW_AGAIN_SECONDS", [0.02] * 500)
+
+
 @pytest.fixture(autouse=True)
 def no_failure_unheard() -> Iterator[None]:
     """A task or a future that fails without anybody ever asking is an error of the test that it happens in."""

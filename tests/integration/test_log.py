@@ -4,12 +4,15 @@ import asyncio
 import gc
 import time
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 
+from graph.eventlog.connection import TRANSACTION_TIMEOUT_SINCE
 from graph.eventlog.errors import (
     DatabaseUnavailable,
     Fenced,
@@ -20,6 +23,7 @@ from graph.eventlog.errors import (
 )
 from graph.eventlog.events import ENDS, Event
 from graph.eventlog.log import Candidate, Renewal, renew
+from graph.eventlog.saver import EventLogSaver
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.snapshot import fold
 from graph.eventlog.writer import HeldTurn, Statement, Writer
@@ -66,6 +70,7 @@ async def test_law_1_rows_are_announced_only_after_their_commit(database_url: st
     assert seen == [True, True]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_law_1_a_row_whose_commit_waits_is_not_announced(database_url: str, log: Sessions, pool: object) -> None:
     turn = await holding(log)
     seen: list[Event] = []
@@ -118,6 +123,7 @@ async def test_law_3_a_stale_attempt_writes_nothing_and_learns_it(database_url: 
     assert [(event.type, event.attempt) for event in events] == [("turn_started", 0), ("reset", 2), ("token", 2)]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_law_3_a_statement_that_began_before_the_take_over_writes_nothing(
     database_url: str, log: Sessions
 ) -> None:
@@ -243,21 +249,30 @@ async def test_a_lease_whose_row_somebody_holds_costs_no_other_lease(
         assert await renew(connection, keys) == Renewal(kept={0, 1}, unknown=set())
 
 
+@pytest.mark.parametrize("doing", ["an erasure", "a claim", "a thread's deletion"])
 async def test_a_process_that_is_frozen_in_a_transaction_does_not_hold_a_turn_for_long(
-    database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch
+    database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch, doing: str
 ) -> None:
-    monkeypatch.setattr("graph.eventlog.log.IDLE_IN_TRANSACTION_SECONDS", 0.2)
+    monkeypatch.setattr("graph.eventlog.connection.FROZEN_SECONDS", 0.2)
     turn = await holding(log)
+    async with log.pool.connection() as connection:
+        if doing == "a claim" and connection.info.server_version < TRANSACTION_TIMEOUT_SINCE:
+            pytest.skip("only Postgres 17 and newer can end a transaction in mid-pipeline")
+
+    def transaction() -> AbstractAsyncContextManager[AsyncConnection[Any] | AsyncCursor[Any]]:
+        if doing == "a thread's deletion":
+            return EventLogSaver(log.pool)._cursor(pipeline=True)
+        return log._transaction(pipeline=doing == "a claim")
 
     async def freeze(writer: Writer) -> None:
-        async with log._transaction() as connection:  # as an erasure does
+        async with transaction() as connection:
             await connection.execute("select 1 from turns where turn_id = %s for update", [turn.turn_id])
             await writer.append(turn, token("fine"))
             async with asyncio.timeout(10):
                 await writer.flush(turn)
 
     async with open_writer(database_url) as writer:
-        with pytest.raises(DatabaseUnavailable):
+        with pytest.raises((DatabaseUnavailable, psycopg.Error)):
             await freeze(writer)
     assert [event.type for event in await all_events(log, turn.session_id)] == ["turn_started", "token"]
 

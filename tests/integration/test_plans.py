@@ -144,6 +144,7 @@ def _hot(running: list[Turn], queued: Turn, ended: Turn, fresh: Turn, owner: str
         Hot("append", _batch(running[:100], 10, ending=100), 100, 12_000, 12_000, "10 events of 100 turns that end"),
         Hot("append", _batch(running[:1], 1), 1, 60, 1200, "one event"),
         Hot("guard", _turns(_held(running)), 1, 4000, 2000),
+        Hot("locked", _turns(_held(running)), 0, 12_000, 4000),
         Hot("renew", _leases(running), 500, 20_000, 8000),
         Hot("still_held", _leases(running), 500, 4000, 2000),
         Hot("committed", {**one, "seq": STREAMED, "type": "token", "data": '{"content":"iron "}'}, 1, 20, 10),

@@ -14,15 +14,17 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from psycopg import AsyncConnection
 
+from graph.eventlog.connection import TRANSACTION_TIMEOUT_SINCE
 from graph.eventlog.errors import Fenced, SessionNotFound
 from graph.eventlog.log import CANCEL_LOCK_TIMEOUT_SECONDS, Candidate, renew
 from graph.eventlog.saver import EventLogSaver, held_turn
 from graph.eventlog.sessions import Sessions
-from graph.eventlog.writer import FLIGHT_TIMEOUT_SINCE, HeldTurn, Statement, Writer
+from graph.eventlog.writer import HeldTurn, Statement, Writer
 from tests.faults.relay import relaying
 from tests.support.pgbouncer import PREPARE_THRESHOLD
 from tests.support.turns import OWNER, all_events, done, held, holding, open_writer, started, token
 
+pytestmark = pytest.mark.usefixtures("patient")
 NEW_EVENT = """insert into events (session_id, seq, turn_id, attempt, type, data)
  select session_id, %s, turn_id, attempt, %s, %s from turns where turn_id = %s"""
 
@@ -56,14 +58,6 @@ class Rival:
                 row = await found.fetchone()
                 if row and row[0] >= count:
                     return
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine is: who waits for a rival goes on waiting."""
-    for name in ("log.LOCK_PATIENCE_ALONE", "writer.LOCK_PATIENCE", "writer.LOCK_PATIENCE_ALONE"):
-        monkeypatch.setattr(f"graph.eventlog.{name}", "20s")
-    monkeypatch.setattr("graph.eventlog.log.RENEW_AGAIN_SECONDS", [0.02] * 500)
 
 
 @pytest.fixture
@@ -127,7 +121,7 @@ async def test_a_process_frozen_before_its_commit_does_not_keep_a_cancel_waiting
 ) -> None:
     """The connection lives, and nothing more comes: Postgres itself gives the turn's lock back."""
     async with log.pool.connection() as connection:
-        if connection.info.server_version < FLIGHT_TIMEOUT_SINCE:
+        if connection.info.server_version < TRANSACTION_TIMEOUT_SINCE:
             pytest.skip("only Postgres 17 and newer can end a transaction in mid-flight")
     turn, frozen = await holding(log), Frozen()
 

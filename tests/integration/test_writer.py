@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 from functions.replica import open_replica
 from functions.settings import Settings
 from functions.worker import Worker, open_worker
+from graph.eventlog.errors import Fenced
 from graph.eventlog.events import Event, NewEvent
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import BUFFER_MAX_EVENTS, GATHER_EVENTS, AppendFailed, Writer
@@ -29,6 +30,7 @@ def text_of(events: list[Event]) -> str:
     return "".join(getattr(event.parse(), "content", "") for event in events if event.type == "token")
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_turn_that_outruns_the_database_waits_at_its_append_and_memory_stays_flat(
     database_url: str, log: Sessions
 ) -> None:
@@ -104,6 +106,7 @@ CANCEL = """select pg_cancel_backend(pid) from pg_stat_activity
  where wait_event_type = 'Lock' and query like '%insert into events%' and datname = current_database()"""
 
 
+@pytest.mark.usefixtures("patient")
 async def test_nothing_of_a_turn_lands_after_something_of_it_was_refused(database_url: str, log: Sessions) -> None:
     """Law 2: what it said while the refused batch was under way would leave a gap."""
     turn = await holding(log)
@@ -131,6 +134,7 @@ async def test_nothing_of_a_turn_lands_after_something_of_it_was_refused(databas
     assert [event.seq for event in await all_events(log, turn.session_id)] == [1]
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("checkpoint", [False, True], ids=["events", "a checkpoint too"])
 async def test_a_cancelled_statement_goes_again_before_anything_newer(
     database_url: str, log: Sessions, checkpoint: bool
@@ -204,6 +208,43 @@ async def test_a_turn_whose_row_somebody_holds_holds_no_other_turn_up(
         await writer.flush(locked)
         assert wrote is None or wrote.done()
     assert text_of(await all_events(log, locked.session_id)) == "fine and well"
+
+
+async def test_many_turns_whose_rows_somebody_holds_cost_the_others_one_wait(database_url: str, log: Sessions) -> None:
+    """However often they are tried again, no append waits for them."""
+    locked, healthy = [await holding(log) for _ in range(12)], await holding(log)
+    async with await AsyncConnection.connect(database_url) as rival, open_writer(database_url) as writer:
+        rows = [turn.turn_id for turn in locked]
+        await rival.execute("select 1 from turns where turn_id = any(%s) for update", [rows])
+        for turn in locked:
+            await writer.append(turn, token("late"))
+        said = 0
+        while any(turn.refusals < 3 for turn in locked):
+            await writer.append(healthy, token("fine "))
+            await writer.flush(healthy)
+            said += 1
+        assert writer.commits == 1 + said, "the one that waited, and those of the healthy turn alone"
+        await rival.rollback()
+        for turn in locked:
+            await writer.flush(turn)
+    for turn in locked:
+        assert text_of(await all_events(log, turn.session_id)) == "late"
+    assert text_of(await all_events(log, healthy.session_id)) == "fine " * said
+
+
+async def test_a_turn_that_is_erased_by_who_held_its_row_is_told_so(
+    database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.eventlog.writer.LOCK_PATIENCE", "20ms")
+    turn = await holding(log)
+    async with await AsyncConnection.connect(database_url) as rival, open_writer(database_url) as writer:
+        await rival.execute("delete from turns where turn_id = %s", [turn.turn_id])
+        await writer.append(turn, token("late"))
+        await until(lambda: turn.refusals > 1)
+        await rival.commit()
+        async with asyncio.timeout(10):
+            with pytest.raises(Fenced):
+                await writer.flush(turn)
 
 
 @pytest.mark.direct  # behind PgBouncer what a session sets stays with the server's connection, whoever gets that
