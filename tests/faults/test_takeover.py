@@ -1,15 +1,23 @@
 """Workers that die, freeze or are told to stop: the turn goes on elsewhere, its text exact."""
 
 import asyncio
+import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from graph.eventlog.log import Candidate, Claim
+from graph.eventlog.sessions import Sessions
+from graph.eventlog.writer import HeldTurn
 from tests.support.client import Person, check_whole_turn
 from tests.support.server import serving
+from tests.support.turns import all_events, holding, open_writer, token, until_events
 
 SLOW = "scripted?tokens=100&delay_ms=100"  # it does not end before a fault, however slow the machine is
 FAST = "scripted?tokens=100&delay_ms=5"  # who takes over says the same words
@@ -62,6 +70,53 @@ async def test_a_frozen_worker_that_wakes_up_late_writes_nothing(
         assert sum(frame.type == "reset" for frame in frames) == 1, reset
         again = await person.start(two.url, session_id=started["session_id"])
         check_whole_turn(await person.read(one.url, started["session_id"], again["after"]))
+
+
+async def test_what_a_worker_writes_that_was_frozen_past_its_lease_the_database_refuses(
+    database_url: str, log: Sessions
+) -> None:
+    """It tries, events and a checkpoint, and says so itself: no clock and no lease of its own keeps it from that."""
+    turn = await holding(log, lease_seconds=0.3)
+    with _zombie(database_url, turn) as zombie:
+        try:
+            await until_events(log, turn.session_id, 4)
+            _freeze(zombie)
+            claim = await _taken_over(log, turn)
+            taken = HeldTurn(claim.session_id, claim.turn_id, claim.attempt, claim.next_seq)
+            async with open_writer(database_url) as writer:
+                await writer.append(taken, token("begun anew"))
+                await writer.flush(taken)
+            zombie.send_signal(signal.SIGCONT)
+            output, _ = await asyncio.to_thread(zombie.communicate, timeout=20)
+        finally:
+            zombie.kill()
+    said = json.loads(output)
+    assert (said["refused"], said["by_the_database"]) == (["token", "checkpoint"], 2)
+    events = await all_events(log, turn.session_id)
+    kinds = ["turn_started", *["token"] * said["accepted"], "reset", "token"]
+    assert [(event.seq, event.type) for event in events] == list(enumerate(kinds, 1))
+    async with log.pool.connection() as connection:
+        assert await (await connection.execute("select from secrets where name = 'zombie'")).fetchall() == []
+
+
+def _zombie(database_url: str, turn: HeldTurn) -> "subprocess.Popen[bytes]":
+    names = (*turn.names, str(turn.attempt), str(turn.next_seq))
+    command = [sys.executable, "-m", "tests.support.zombie", database_url, *names]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE)
+
+
+def _freeze(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+
+
+async def _taken_over(log: Sessions, turn: HeldTurn) -> Claim:
+    """As soon as its lease has run out."""
+    async with asyncio.timeout(10):
+        while True:
+            candidate = Candidate(turn.session_id, turn.turn_id, turn.attempt)
+            if claim := await log.claim(candidate, "another", 30, "worker_lost"):
+                return claim
 
 
 async def test_a_worker_that_is_told_to_stop_hands_its_turn_back(
