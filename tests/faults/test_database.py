@@ -204,7 +204,7 @@ async def test_an_outage_is_said_in_a_few_lines_and_its_end_too(
     async with relaying(host) as relay:
         behind = database_url.replace(host, relay.address)
         with ExitStack() as stack:  # it starts through the relay, which this loop runs
-            model = "scripted?tokens=500&delay_ms=20"
+            model = "scripted?tokens=200&delay_ms=20"
             server = await asyncio.to_thread(stack.enter_context, serving(behind, tmp_path, model))
             started = await person.start(server.url)
             async with person.watch(server.url, started["session_id"], after=0) as watching:

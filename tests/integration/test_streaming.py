@@ -10,14 +10,22 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.conftest import FreshDatabase
 from tests.support.client import ENDS, Person, Received, check_whole_turn, text_of
 from tests.support.server import Server, serving
 
 SLOW = "scripted?tokens=120&delay_ms=20"
 
 
+@pytest.fixture(scope="module")
+def server(fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Of all tests here that look at nothing but their own person's sessions."""
+    with fresh_database() as url, serving(url, tmp_path_factory.mktemp("streaming"), SLOW) as started:
+        yield started
+
+
 @pytest.fixture
-def server(database_url: str, tmp_path: Path) -> Iterator[Server]:
+def own_server(database_url: str, tmp_path: Path) -> Iterator[Server]:
     with serving(database_url, tmp_path, SLOW) as started:
         yield started
 
@@ -321,14 +329,14 @@ BAD_STARTS = [
 
 
 async def test_bad_input_is_refused_with_what_to_do_and_the_log_stays(
-    server: Server, person: Person, database_url: str
+    own_server: Server, person: Person, database_url: str
 ) -> None:
     import psycopg
 
     post = person.client.post
     for body, status, words in BAD_STARTS:
         for path in ("/chat/stream", "/chat"):
-            reply = await post(server.url + path, json=body)
+            reply = await post(own_server.url + path, json=body)
             assert reply.status_code == status, (body, reply.text)
             _is_problem(reply, words)
     for content, content_type, status in (
@@ -338,7 +346,7 @@ async def test_bad_input_is_refused_with_what_to_do_and_the_log_stays(
         (b"message=hi", "application/x-www-form-urlencoded", 415),
         (json.dumps({"message": "hi"}).encode(), "text/plain", 415),
     ):
-        reply = await post(f"{server.url}/chat/stream", content=content, headers={"Content-Type": content_type})
+        reply = await post(f"{own_server.url}/chat/stream", content=content, headers={"Content-Type": content_type})
         assert reply.status_code == status, (content, reply.text)
         _is_problem(reply)
     with psycopg.connect(database_url) as connection:
@@ -380,12 +388,12 @@ def _is_problem(reply: httpx.Response, words: str = "") -> None:
 
 
 async def test_finished_stages_commit_with_their_checkpoint_writes(
-    server: Server, person: Person, database_url: str
+    own_server: Server, person: Person, database_url: str
 ) -> None:
     import psycopg
 
-    started = await person.start(server.url)
-    check_whole_turn(await person.read(server.url, started["session_id"]))
+    started = await person.start(own_server.url)
+    check_whole_turn(await person.read(own_server.url, started["session_id"]))
     with psycopg.connect(database_url) as connection:
         ends = connection.execute(
             "select xmin::text from events where type in ('retrieval_complete', 'reranking_complete') order by seq"
