@@ -63,6 +63,10 @@ class Invoker:
         if await self._log.claimable(session_id, FRESH_SECONDS) is not None:
             self.call(session_id)
 
+    def holds(self, session_id: UUID) -> bool:
+        """What it invokes runs elsewhere."""
+        return False
+
     def queued(self) -> None: ...
     def grown(self, sessions: Iterable[UUID]) -> None: ...
     def notified(self, works: bool) -> None: ...

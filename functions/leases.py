@@ -55,6 +55,9 @@ class Leases:
     def __len__(self) -> int:
         return len(self._held)
 
+    def __contains__(self, session_id: UUID) -> bool:
+        return session_id in self._held
+
     def __iter__(self) -> Iterator[Lease]:
         return iter(list(self._held.values()))
 

@@ -35,6 +35,7 @@ class TurnWorker(Protocol):
     """What a replica asks of the worker in its process; the tail path must not import the worker itself."""
 
     def started(self, session_id: UUID, turn_id: UUID) -> None: ...
+    def holds(self, session_id: UUID) -> bool: ...
     def queued(self) -> None: ...
     async def silent(self, session_id: UUID) -> None: ...
     def grown(self, sessions: list[UUID]) -> None: ...
@@ -76,7 +77,7 @@ class Replica:
         self.hub.publish(events)
         self.spans.committed(events)
         if self.wakeups is not None:
-            self.wakeups.grown({event.session_id for event in events})
+            self.wakeups.committed(events)
 
     def started(self, turn: Turn) -> None:
         """A turn that this process has queued: its first event for who watches here, and hints, only for speed."""
@@ -95,6 +96,12 @@ class Replica:
             self.worker.grown([session_id])
         if self.wakeups is not None:
             self.wakeups.grown([session_id])
+
+    def _announce(self, sessions: set[UUID]) -> None:
+        """Readers here wait for events of these; what this process runs it hears of by itself."""
+        others = [one for one in sessions if self.worker is None or not self.worker.holds(one)]
+        if self.wakeups is not None and others:
+            self.wakeups.watched(others)
 
     def _heard(self, grown: list[UUID], queued: list[UUID]) -> None:
         self.hub.hint(grown)
@@ -135,7 +142,7 @@ async def open_replica(
             connection_class=Connection,
         )
         log = Sessions(await stack.enter_async_context(pool))
-        hub = Hub(log.read, encode, POLL_SECONDS_ALONE)
+        hub = Hub(log.read, encode, POLL_SECONDS_ALONE, lambda sessions: replica._announce(sessions))
         replica = Replica(settings, database_url, log, hub, Silence(log.silent), Limits(settings), spans)
         replica.secret_key = settings.secret_key or await log.secret(OWNER_KEY, secrets.token_urlsafe(32))
         await stack.enter_async_context(hub.running())

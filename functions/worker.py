@@ -62,6 +62,10 @@ class Worker:
         if not self._stopping and self._free() > 0:
             self._claim(Candidate(session_id, turn_id))
 
+    def holds(self, session_id: UUID) -> bool:
+        """Whether a turn of it runs here."""
+        return session_id in self.leases
+
     def queued(self) -> None:
         """A turn waits somewhere, or a lease ran out: look now."""
         self._wanted.set()

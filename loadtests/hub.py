@@ -77,6 +77,9 @@ class Emitting:
             due += 1 / TOKENS_A_SECOND
             await asyncio.sleep(due - loop.time())
 
+    def holds(self, session_id: UUID) -> bool:
+        return True
+
     def queued(self) -> None: ...
     def grown(self, sessions: list[UUID]) -> None: ...
     def notified(self, works: bool) -> None: ...

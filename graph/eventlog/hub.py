@@ -51,6 +51,8 @@ class Watch:
         self._ring_bytes = 0
         self.active = True
         self.next_poll = 0.0
+        self.hinted = False  # it is looked at because of a hint
+        self.announced: UUID | None = None  # the turn of which other replicas know that it is watched here
         self._waiters: set[asyncio.Future[None]] = set()
 
     def begin(self, head: int, active: bool) -> None:
@@ -148,10 +150,17 @@ def _next_poll(now: float, period: float) -> float:
 
 
 class Hub:
-    """`encode` makes a frame's bytes; `poll_seconds` paces the look for other replicas' events while a turn runs."""
+    """`encode` makes a frame's bytes; `poll_seconds` paces the look for other replicas' events while a turn runs.
+    `announce(sessions)` is called for those whose events are waited for here, and may be other replicas'."""
 
-    def __init__(self, read: Read, encode: Callable[[Event], bytes], poll_seconds: float) -> None:
-        self._read, self._encode, self.poll_seconds = read, encode, poll_seconds
+    def __init__(
+        self,
+        read: Read,
+        encode: Callable[[Event], bytes],
+        poll_seconds: float,
+        announce: Callable[[set[UUID]], None] = lambda sessions: None,
+    ) -> None:
+        self._read, self._encode, self._announce, self.poll_seconds = read, encode, announce, poll_seconds
         self._watches: dict[UUID, Watch] = {}
         self._pages: dict[tuple[UUID, int], asyncio.Task[list[Frame]]] = {}
         self._hinted: set[UUID] = set()
@@ -184,6 +193,8 @@ class Hub:
     def reader(self, watch: Watch, head: int, cursor: int, *, active: bool) -> Reader:
         """A reader from `cursor`; `head` is the session's newest seq, read after the watch was registered."""
         watch.begin(head, active)
+        if active:
+            self._announce({watch.session_id})
         if watch.grown:
             watch.grown = False
             self.hint([watch.session_id])
@@ -310,6 +321,7 @@ class Hub:
                 self._poll_at(watch, self.poll_seconds)
             elif session_id in hinted or watch.next_poll <= now:
                 self._poll_at(watch, self.poll_seconds if watch.active else IDLE_POLL_SECONDS)
+                watch.hinted = session_id in hinted
                 due[session_id] = watch
             else:
                 self._next_poll = min(self._next_poll, watch.next_poll)
@@ -321,7 +333,14 @@ class Hub:
         events = await self._read({s: watch.head or 0 for s, watch in due.items()}, PAGE_EVENTS)
         self._outage.over()
         counts: dict[UUID, int] = {}
+        unannounced = set()
         for event in events:
+            watch = due[event.session_id]
             counts[event.session_id] = counts.get(event.session_id, 0) + 1
-            self._offer(due[event.session_id], event)
+            self._offer(watch, event)
+            if not watch.hinted or watch.announced != event.turn_id:
+                watch.announced = event.turn_id
+                unannounced.add(event.session_id)
+        if unannounced:
+            self._announce(unannounced)
         self.hint(session for session, count in counts.items() if count == PAGE_EVENTS)

@@ -1,5 +1,8 @@
 """Wake-ups: hints between replicas that a log has grown or a turn waits. They carry pointers only and may be lost.
 
+Of tokens only those replicas are told that have said they watch: a hint for each commit would be a fifth of the costs
+of a few turns, and every replica would hear it. One that is not told finds them by its poll, and says that it watches.
+
 NOTIFY has a connection of its own and is coalesced, off the write path: in an append's transaction its commit lock
 would serialise all writers of the database.
 """
@@ -16,6 +19,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from graph import measures
+from graph.eventlog.events import ENDS, Event
 from graph.eventlog.outage import Outage
 from graph.eventlog.queries import query
 
@@ -23,6 +27,7 @@ logger = logging.getLogger(__name__)
 COALESCE_SECONDS = 0.005
 PAYLOAD_MAX_SESSIONS = 200  # 37 bytes each; a payload may have 7,999
 KNOWN_SESSIONS = 4096  # whose names are heard again and again while their turns run
+WATCHED_MAX = 10_000  # the longest announced are forgotten, and announced again by whoever then has to poll
 RECONNECT_SECONDS = 1.0
 TEST_SECONDS = 5.0  # nothing waits for it: until notifications are known to arrive, readers poll
 TEST_AGAIN_SECONDS = 60.0
@@ -47,13 +52,29 @@ class Wakeups:
         self._me = uuid4().hex[:8]
         self._grown: set[UUID] = set()
         self._queued: set[UUID] = set()
+        self._watched: set[UUID] = set()
+        self._elsewhere: dict[UUID, None] = {}  # watched there, the longest announced first
         self._wanted = asyncio.Event()
         self._outage = Outage(logger, "no wake-ups, readers poll")
         self.works = False
         self.sent = 0
 
+    def committed(self, events: Iterable[Event]) -> None:
+        """Rows of this process's writer: of everything but tokens all replicas are told."""
+        grown = {e.session_id for e in events if e.type != "token" or e.session_id in self._elsewhere}
+        if grown:
+            self.grown(grown)
+        for event in events:
+            if event.type in ENDS:
+                self._elsewhere.pop(event.session_id, None)
+
     def grown(self, sessions: Iterable[UUID]) -> None:
         self._grown.update(sessions)
+        self._wanted.set()
+
+    def watched(self, sessions: Iterable[UUID]) -> None:
+        """Readers here wait for what others commit to these logs: for the turn that is under way, or comes next."""
+        self._watched.update(sessions)
         self._wanted.set()
 
     def queued(self, session_id: UUID) -> None:
@@ -122,7 +143,17 @@ class Wakeups:
             logger.debug("not a wake-up of ours: %r", payload)
             return
         measures.NOTIFIES_HEARD.inc()
-        self._heard(named if kind == "grown" else [], named if kind == "queued" else [])
+        if kind == "watched":
+            self._note(named)
+        else:
+            self._heard(named if kind == "grown" else [], named if kind == "queued" else [])
+
+    def _note(self, sessions: list[UUID]) -> None:
+        for session in sessions:
+            self._elsewhere.pop(session, None)
+            self._elsewhere[session] = None
+        while len(self._elsewhere) > WATCHED_MAX:
+            del self._elsewhere[next(iter(self._elsewhere))]
 
     async def _send(self) -> None:
         connection: AsyncConnection[Any] | None = None
@@ -130,8 +161,10 @@ class Wakeups:
             while True:
                 await self._wanted.wait()
                 self._wanted.clear()
-                grown, queued, self._grown, self._queued = self._grown, self._queued, set(), set()
-                payloads = [*self._payloads("queued", queued), *self._payloads("grown", grown)]
+                kinds = {"queued": self._queued, "watched": self._watched, "grown": self._grown}
+                payloads = [payload for kind, sessions in kinds.items() for payload in self._payloads(kind, sessions)]
+                for sessions in kinds.values():
+                    sessions.clear()
                 try:
                     if connection is None or connection.closed:
                         connection = await self._connect()

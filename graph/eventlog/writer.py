@@ -390,8 +390,9 @@ class Writer:
         return await self._flight_with_jobs(connection, parts, append)
 
     async def _plan_anew(self, connection: AsyncConnection[Any]) -> None:
-        """One plan for all values stays until the next ANALYZE. One that was made while `turns` was small goes on reading
-        all of it, once for each turn of a batch: 88 ms a commit of 500 turns, in the first minute of a new database."""
+        """One plan for all values stays until the next ANALYZE. One that was made while `turns` was small goes on
+        reading all of it, once for each turn of a batch: 88 ms a commit of 500 turns, in a new database's first
+        minute."""
         now = asyncio.get_running_loop().time()
         if connection.prepare_threshold is not None and now >= self._planned_until:
             self._planned_until = now + PLANS_SECONDS

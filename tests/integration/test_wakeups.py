@@ -15,6 +15,7 @@ from psycopg import AsyncConnection
 from functions.replica import POLL_SECONDS_ALONE, POLL_SECONDS_WITH_NOTIFY, Replica, open_replica
 from functions.settings import Settings
 from graph.eventlog import wakeups as wakeups_module
+from graph.eventlog.events import Event, GenerationStart, new_event
 from graph.eventlog.log import Candidate
 from graph.eventlog.wakeups import Wakeups
 from tests.support.turns import OWNER, held, open_writer, started, token
@@ -213,11 +214,98 @@ async def test_what_one_replica_commits_wakes_the_others_readers_and_workers_wit
         assert turn.session_id in worker.told
 
 
+async def test_of_tokens_only_those_are_told_who_watch(database_url: str) -> None:
+    """A notification for every commit would be a fifth of what a few turns cost, and every replica would hear it."""
+    turn_id, watched, unwatched = uuid4(), uuid4(), uuid4()
+
+    def rows(kind: str) -> list[Event]:
+        return [Event(session, 2, turn_id, 1, kind, "{}") for session in (watched, unwatched)]
+
+    async with two_processes(database_url) as (one, two):
+        await until(lambda: one.wakeups.works and two.wakeups.works)
+        one.wakeups.committed(rows("token"))
+        one.wakeups.committed(rows("generation_start"))
+        await until(lambda: two.grown)
+        assert one.wakeups.sent == 1, "of the tokens nothing was said"
+        assert set(two.grown) == {watched, unwatched}
+        two.wakeups.watched([watched])
+        await until(lambda: watched in one.wakeups._elsewhere)
+        two.grown.clear()
+        one.wakeups.committed(rows("token"))
+        await until(lambda: two.grown)
+        assert two.grown == [watched]
+        one.wakeups.committed(rows("done"))
+        await until(lambda: unwatched in two.grown)
+        two.grown.clear()
+        one.wakeups.committed(rows("token"))
+        one.wakeups.queued(watched)
+        await until(lambda: two.queued)
+        assert not two.grown, "after its end nobody is said to watch the next turn"
+
+
+def test_who_is_announced_and_never_ends_is_forgotten_some_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wakeups_module, "WATCHED_MAX", 3)
+    wakeups = Ears("").wakeups
+    sessions = [uuid4() for _ in range(5)]
+    for session in (*sessions[:3], sessions[0], *sessions[3:]):
+        wakeups._hear(f"watched another {session}")
+    assert list(wakeups._elsewhere) == [sessions[0], *sessions[3:]]
+
+
+async def test_a_reader_elsewhere_announces_itself_for_every_turn_and_again_when_only_its_poll_finds_tokens(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("functions.replica.POLL_SECONDS_ALONE", "functions.replica.POLL_SECONDS_WITH_NOTIFY"):
+        monkeypatch.setattr(name, 3600)
+    monkeypatch.setattr("graph.eventlog.hub.IDLE_POLL_SECONDS", 3600)
+    settings = Settings.model_validate({"notify": "on", "worker": "off"})
+    async with open_replica(settings, database_url) as one, open_replica(settings, database_url) as two:
+        assert one.wakeups is not None
+        assert two.wakeups is not None
+        elsewhere = one.wakeups._elsewhere
+        await until(lambda: all(replica.wakeups is not None and replica.wakeups.works for replica in (one, two)))
+        turn = await held(one.log, await started(one.log))
+        with two.hub.watch(turn.session_id) as watch:
+            reader = two.hub.reader(watch, 1, 1, active=False)
+            async with open_writer(database_url, one.committed) as writer:
+                await writer.append(turn, new_event(GenerationStart(turn_id=turn.turn_id, model="scripted")))
+                await writer.flush(turn)
+                assert len(await asyncio.wait_for(reader.next(3600), 10)) == 1
+                await until(lambda: turn.session_id in elsewhere)
+                await writer.append(turn, token("Iron"))
+                await writer.flush(turn)
+                assert len(await asyncio.wait_for(reader.next(3600), 10)) == 1, "by a hint: nobody polls"
+                elsewhere.clear()  # that it is watched was not heard, or another worker has the turn now
+                await writer.append(turn, token("helps"))
+                await writer.flush(turn)
+                two.hub._poll_at(watch, 0.01)
+                two.hub._wanted.set()
+                assert len(await asyncio.wait_for(reader.next(3600), 10)) == 1
+                await until(lambda: turn.session_id in elsewhere)
+
+
+async def test_whoever_joins_in_mid_answer_announces_itself_unless_the_turn_runs_here(database_url: str) -> None:
+    settings = Settings.model_validate({"notify": "on", "worker": "off"})
+    async with open_replica(settings, database_url) as one, open_replica(settings, database_url) as two:
+        assert one.wakeups is not None
+        elsewhere = one.wakeups._elsewhere
+        await until(lambda: all(replica.wakeups is not None and replica.wakeups.works for replica in (one, two)))
+        here, there = uuid4(), uuid4()
+        two.worker = worker = WorkerThatHears()
+        worker.held = here
+        for session in (here, there):
+            with two.hub.watch(session) as watch:
+                two.hub.reader(watch, 1, 1, active=True)
+        await until(lambda: there in elsewhere)
+        assert here not in elsewhere
+
+
 class WorkerThatHears:
     """Counts how often it is told to look for turns, and keeps whose logs grew."""
 
     def __init__(self) -> None:
         self.looked = 0
+        self.held: UUID | None = None
         self.told: list[UUID] = []
 
     def started(self, session_id: UUID, turn_id: UUID) -> None: ...
@@ -227,6 +315,9 @@ class WorkerThatHears:
 
     def queued(self) -> None:
         self.looked += 1
+
+    def holds(self, session_id: UUID) -> bool:
+        return session_id == self.held
 
     def grown(self, sessions: list[UUID]) -> None:
         self.told += sessions
