@@ -27,10 +27,10 @@ SECRET = frozenset(  # never repeated in a message
 
 def lend_provider_keys() -> None:
     """A provider's package looks for its key in the environment alone. For this process a file of the key's name among
-    the SECRETS is put there; the environment wins, and an empty file is none."""
+    the SECRETS is put there; the environment wins, and what is empty is none."""
     for file in SECRETS.glob("*_API_KEY"):
-        if key := file.read_text().strip():
-            os.environ.setdefault(file.name, key)
+        if not os.environ.get(file.name) and (key := file.read_text().strip()):
+            os.environ[file.name] = key
 
 
 def _words(value: str) -> list[str]:

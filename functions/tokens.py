@@ -63,13 +63,15 @@ class IssuerKeys:
     """The issuer's public keys, found through its discovery document unless JWT_JWKS_URL names them.
 
     Whoever comes while they are fetched waits for the same fetch, and soon after a failed one nobody asks again. Keys
-    that are known stay good for a day while the issuer is away, and nobody waits for newer ones. An RSA key that names
-    no algorithm is good for all of RSA's; PyJWT would take RS256 alone.
+    that are known stay good for a day while the issuer is away, and nobody waits for newer ones, but on Lambda, where a
+    process stands still after its response. An RSA key that names no algorithm is good for all of RSA's; PyJWT would
+    take RS256 alone.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._issuer, self._known_url = settings.jwt_issuer or "", settings.jwt_jwks_url
         self._url = self._known_url
+        self._stands_still = settings.run_function is not None
         self._keys: dict[str | None, Key] = {}
         self._fetched_at = self._again_at = -math.inf
         self._fetching: asyncio.Task[None] | None = None
@@ -79,7 +81,8 @@ class IssuerKeys:
         kid = jwt.get_unverified_header(token).get("kid")
         if self._named(kid) is None or self._age() > KEYS_LAST_SECONDS:
             fetching = self._refresh()
-            if fetching is not None and (self._named(kid) is None or self._age() > KEYS_GOOD_SECONDS):
+            waits = self._stands_still or self._named(kid) is None or self._age() > KEYS_GOOD_SECONDS
+            if fetching is not None and waits:
                 await asyncio.shield(fetching)
         if self._age() > KEYS_GOOD_SECONDS:
             raise IssuerUnavailable

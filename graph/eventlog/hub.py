@@ -341,6 +341,9 @@ class Hub:
             if not watch.hinted or watch.announced != event.turn_id:
                 watch.announced = event.turn_id
                 unannounced.add(event.session_id)
+        for session_id in counts:
+            if due[session_id].active:  # perhaps since this read
+                self._poll_at(due[session_id], self.poll_seconds)
         if unannounced:
             self._announce(unannounced)
         self.hint(session for session, count in counts.items() if count == PAGE_EVENTS)

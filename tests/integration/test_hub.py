@@ -270,6 +270,27 @@ async def test_one_query_serves_all_watched_sessions_whenever_their_readers_came
             assert 3 <= hub.polls - before <= (loop.time() - began) / period + 1
 
 
+async def test_a_session_in_which_a_turn_has_begun_is_looked_at_as_often_as_any_other() -> None:
+    """What came with its first events may have been committed before anybody knew that it is watched."""
+    session_id, turn_id = uuid4(), uuid4()
+    began = Event(session_id, 2, turn_id, 0, "turn_started", "{}")
+    more = [Event(session_id, 3, turn_id, 1, "token", "{}")]
+    reads: list[list[Event]] = [[began], more]
+
+    async def read(cursors: dict[UUID, int], limit: int) -> list[Event]:
+        return reads.pop(0) if reads else []
+
+    async with Hub(read, encode, 0.05).running() as hub:
+        with hub.watch(session_id) as watch:
+            reader = hub.reader(watch, 1, 1, active=False)
+            await asyncio.sleep(0)  # a poll is far away
+            watch.next_poll = hub._next_poll = float("inf")
+            hub.hint([session_id])
+            assert [frame.seq for frame in await asyncio.wait_for(reader.next(3600), 5)] == [2]
+            assert watch.next_poll - asyncio.get_running_loop().time() <= 0.05
+            assert [frame.seq for frame in await asyncio.wait_for(reader.next(3600), 5)] == [3]
+
+
 async def test_a_read_that_fails_in_whatever_way_is_tried_again(
     database_url: str, log: Sessions, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,6 +19,7 @@ from jwt.algorithms import RSAAlgorithm
 from functions import auth
 from functions.adapters.langgraph_sdk import ABSENT
 from functions.auth import COOKIE, COOKIE_MAX_AGE_SECONDS, COOKIE_RENEWED_SECONDS, SALT
+from functions.settings import Settings
 from functions.tokens import KEYS_GOOD_SECONDS, KEYS_LAST_SECONDS, PUBLIC_KEYS, IssuerKeys, Tokens
 from tests.support.app import calling, composed
 from tests.support.issuer import AUDIENCE, Issuer, issuing
@@ -343,6 +344,17 @@ async def test_nobody_waits_for_an_issuer_whose_keys_are_known_and_all_share_its
                 assert (await client.get("/sessions", **token)).status_code == status
                 assert (time.monotonic() - began >= 0.3) == waits
                 await until(lambda before=asked: len(issuer.asked) > before and keys._fetching is None)  # type: ignore[misc]
+
+
+async def test_on_lambda_newer_keys_come_before_the_response() -> None:
+    """After it the process stands still, with what it was about to do."""
+    with issuing() as issuer:
+        keys = IssuerKeys(Settings(jwt_issuer=issuer.url, jwt_audience=AUDIENCE, worker="off", run_function="run"))
+        await keys.of(issuer.token(OWNER))
+        keys._fetched_at, keys._again_at = time.monotonic() - KEYS_LAST_SECONDS - 1, 0.0
+        await keys.of(issuer.token(OWNER))
+        assert keys._fetching is None
+        assert keys._age() < KEYS_LAST_SECONDS
 
 
 async def test_an_rsa_key_that_names_no_algorithm_is_good_for_all_of_them(database_url: str) -> None:
