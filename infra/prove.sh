@@ -48,7 +48,7 @@ TESTS=".venv/bin/pytest -p no:cacheprovider -v --durations=20 --durations-min=1"
 step image infra/image/build.sh "$TAG"
 [ -z "$failed" ] || fail "there is no image"
 step tests env TEST_IMAGE="$TAG" $TESTS tests/image tests/infra tests/integration/test_aws.py tests/e2e/test_lambda.py
-step pgbouncer env TEST_PGBOUNCER=1 $TESTS -n 2 tests/integration
+step pgbouncer env TEST_PGBOUNCER=1 $TESTS -n 3 tests/integration
 step faults make --no-print-directory faults FAULTS="${FAULTS:-}"
 step load make --no-print-directory load LOAD="${LOAD:-}"
 
