@@ -187,15 +187,25 @@ async def test_a_start_does_not_wait_for_the_test_of_notifications(
         await _works_without_prepared_statements(replica)
 
 
-async def test_what_one_replica_commits_wakes_the_others_readers_and_workers_without_a_poll(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def never_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("functions.replica.POLL_SECONDS_ALONE", "functions.replica.POLL_SECONDS_WITH_NOTIFY"):
         monkeypatch.setattr(name, 3600)
     monkeypatch.setattr("graph.eventlog.hub.IDLE_POLL_SECONDS", 3600)
+
+
+@asynccontextmanager
+async def two_replicas(database_url: str) -> AsyncIterator[tuple[Replica, Replica]]:
     settings = Settings.model_validate({"notify": "on", "worker": "off"})
     async with open_replica(settings, database_url) as one, open_replica(settings, database_url) as two:
         await until(lambda: all(replica.wakeups is not None and replica.wakeups.works for replica in (one, two)))
+        yield one, two
+
+
+async def test_what_one_replica_commits_wakes_the_others_readers_and_workers_without_a_poll(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_poll(monkeypatch)
+    async with two_replicas(database_url) as (one, two):
         two.worker = worker = WorkerThatHears()
         queued = await one.log.start(uuid4(), OWNER, "request", "What helps?")
         one.started(queued)
@@ -255,15 +265,10 @@ def test_who_is_announced_and_never_ends_is_forgotten_some_day(monkeypatch: pyte
 async def test_a_reader_elsewhere_announces_itself_for_every_turn_and_again_when_only_its_poll_finds_tokens(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("functions.replica.POLL_SECONDS_ALONE", "functions.replica.POLL_SECONDS_WITH_NOTIFY"):
-        monkeypatch.setattr(name, 3600)
-    monkeypatch.setattr("graph.eventlog.hub.IDLE_POLL_SECONDS", 3600)
-    settings = Settings.model_validate({"notify": "on", "worker": "off"})
-    async with open_replica(settings, database_url) as one, open_replica(settings, database_url) as two:
+    never_poll(monkeypatch)
+    async with two_replicas(database_url) as (one, two):
         assert one.wakeups is not None
-        assert two.wakeups is not None
         elsewhere = one.wakeups._elsewhere
-        await until(lambda: all(replica.wakeups is not None and replica.wakeups.works for replica in (one, two)))
         turn = await held(one.log, await started(one.log))
         with two.hub.watch(turn.session_id) as watch:
             reader = two.hub.reader(watch, 1, 1, active=False)
@@ -285,11 +290,9 @@ async def test_a_reader_elsewhere_announces_itself_for_every_turn_and_again_when
 
 
 async def test_whoever_joins_in_mid_answer_announces_itself_unless_the_turn_runs_here(database_url: str) -> None:
-    settings = Settings.model_validate({"notify": "on", "worker": "off"})
-    async with open_replica(settings, database_url) as one, open_replica(settings, database_url) as two:
+    async with two_replicas(database_url) as (one, two):
         assert one.wakeups is not None
         elsewhere = one.wakeups._elsewhere
-        await until(lambda: all(replica.wakeups is not None and replica.wakeups.works for replica in (one, two)))
         here, there = uuid4(), uuid4()
         two.worker = worker = WorkerThatHears()
         worker.held = here
