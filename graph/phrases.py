@@ -111,7 +111,8 @@ class _Known(NamedTuple):
 
 
 class Found:
-    """Of every set its places, by start; laid together when somebody asks, since most sets are never asked for."""
+    """Of every set its places, by start; laid together when somebody asks, since most sets are never asked for.
+    `numbers` are the sets that have one."""
 
     def __init__(self, alike: Mapping[tuple[int, ...], list[Span]], longer: Mapping[int, list[Span]]) -> None:
         self._pieces: dict[int, list[list[Span]]] = defaultdict(list)
@@ -120,9 +121,10 @@ class Found:
                 self._pieces[number].append(spans)
         for number, spans in longer.items():
             self._pieces[number].append(spans)
+        self.numbers = frozenset(self._pieces)
 
     def __contains__(self, number: int) -> bool:
-        return number in self._pieces
+        return number in self.numbers
 
     def __getitem__(self, number: int) -> list[Span]:
         pieces = self._pieces.get(number)
