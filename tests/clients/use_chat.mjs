@@ -10,6 +10,8 @@ const { DefaultChatTransport } = await import(version === '7' ? 'ai-v7' : 'ai-v6
 const headers = { cookie, ...(version === '7' ? { 'x-ai-sdk-version': '7' } : {}) }
 const transport = new DefaultChatTransport({ api: `${url}/api/chat`, headers })
 let chat
+let shown
+const isShown = new Promise((resolve) => (shown = resolve))
 
 const textOf = (parts) => parts.map((part) => (part.type === 'text' ? part.text : '')).join('')
 const question = () => chat.messages.findLast((message) => message.role === 'user')
@@ -23,11 +25,13 @@ function Chat() {
     const roles = chat.messages.map((message) => message.role)
     const asked = textOf(question()?.parts ?? [])
     say({ status: chat.status, id: last?.id, text: textOf(parts), parts, roles, asked, error })
+    shown()
   })
   return null
 }
 
 createRoot(document.body).render(createElement(Chat))
+await isShown // before that there is nobody to obey
 await obey({
   send: ({ text, ...more }) => chat.sendMessage({ text }, more),
   edit: ({ text }) => chat.sendMessage({ text, messageId: question().id }),
