@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,8 +71,14 @@ def _rows(scenario: str, wanted: dict[str, Any], metrics: Metrics) -> list[Row]:
     ]
 
 
+def whole(verdicts: Iterable[Verdict]) -> Verdict:
+    """Of several runs: one that missed a limit is not hidden by another that cannot be believed."""
+    found = set(verdicts)
+    return next((v for v in (Verdict.MISSED, Verdict.INVALID) if v in found), Verdict.PASSED)
+
+
 def verdict(rows: list[Row], generator: list[Row]) -> Verdict:
-    """A run that measured itself is invalid, unless it saw something that no correct server does."""
+    """Of one run. One that measured itself is invalid, unless it saw something that no correct server does."""
     missed = [row for row in rows if not row.kept]
     if any(row.metric in HARD for row in missed):
         return Verdict.MISSED

@@ -18,15 +18,17 @@ from loadtests.report import OUT
 
 SIZES = (10, 100)
 NOT_MEASURED = "not measured"
+INVALID = "INVALID: the load generator was too busy"
 PLACE = ("commit", "machine", "cores", "host")
 
 
 class Seen(NamedTuple):
-    """One run: its scenario, how many people, and its metrics as in the report."""
+    """One run: its scenario, how many people, its metrics as in the report, and whether it is to be believed."""
 
     scenario: str
     users: int
     metrics: dict[str, dict[str, float]]
+    valid: bool = True
 
 
 class Target(NamedTuple):
@@ -60,7 +62,7 @@ TARGETS = (
     Target("first token", 1000, "ms", "steady_chat", "first_token_ms", "p95"),
     Target("question → first token, all", 2000, "ms", "steady_chat", "first_token_ms", "max"),
     Target("question → first stage", 200, "ms", "steady_chat", "first_stage_ms", "p95"),
-    Target("stage changed → received", 200, "ms", "steady_chat", "stage_lag_ms", "p95"),
+    Target("reranking ended → received", 200, "ms", "steady_chat", "stage_lag_ms", "p95"),
     Target("token said → received", 50, "ms", "steady_chat", "token_lag_ms", "p99"),
     Target("frame received → on screen", 50, "ms", "page", "shown_ms", "p95", ()),
     Target("token said → on screen, both added", 100, "ms", "screen", "token_ms", "value"),
@@ -85,13 +87,15 @@ def rows(runs: Sequence[Seen]) -> list[tuple[tuple[object, ...], bool]]:
 def _sooner(runs: Sequence[Seen]) -> Iterable[Seen]:
     """The first token of an answer that is streamed, beside the whole of one that is not, with as many people."""
     streamed = {run.users: run.metrics for run in runs if run.scenario == "steady_chat"}
+    believed = {run.users for run in runs if run.scenario == "steady_chat" and run.valid}
     for run in (run for run in runs if run.scenario == "blocking" and run.users in streamed):
         first, whole = (
             metrics.get(metric, {}).get("p50", math.nan)
             for metrics, metric in ((streamed[run.users], "first_token_ms"), (run.metrics, "blocking_ms"))
         )
         if not math.isnan(first / whole):
-            yield Seen("blocking", run.users, {"sooner_percent": {"value": 100 * (1 - first / whole)}})
+            sooner = {"sooner_percent": {"value": 100 * (1 - first / whole)}}
+            yield Seen("blocking", run.users, sooner, run.valid and run.users in believed)
 
 
 def _on_screen(runs: Sequence[Seen]) -> Iterable[Seen]:
@@ -100,7 +104,7 @@ def _on_screen(runs: Sequence[Seen]) -> Iterable[Seen]:
     for run in (run for run in runs if run.scenario == "steady_chat" and pages):
         lag = run.metrics.get("token_lag_ms", {}).get("p99")
         if lag is not None:
-            yield Seen("screen", run.users, {"token_ms": {"value": lag + max(pages)}})
+            yield Seen("screen", run.users, {"token_ms": {"value": lag + max(pages)}}, run.valid)
 
 
 def _row(target: Target, runs: Sequence[Seen]) -> tuple[tuple[object, ...], bool]:
@@ -116,8 +120,9 @@ def _row(target: Target, runs: Sequence[Seen]) -> tuple[tuple[object, ...], bool
     others = ", ".join(f"{users}: {target.shown(value)}" for users, value in known.items() if users not in SIZES)
     missed = any(map(target.missed, known.values()))
     unknown = bool(wanting) or not known
-    mark = "NOT MET" if missed else NOT_MEASURED if unknown else "met"
-    return (target.name, target.bound, *cells, others, mark), missed or unknown
+    doubted = any(not run.valid for run in runs if run.scenario == target.scenario)
+    mark = "NOT MET" if missed else NOT_MEASURED if unknown else INVALID if doubted else "met"
+    return (target.name, target.bound, *cells, others, mark), missed or unknown or doubted
 
 
 def kept(folder: Path) -> dict[str, dict[str, Any]]:
@@ -129,7 +134,8 @@ def kept(folder: Path) -> dict[str, dict[str, Any]]:
 def show(folder: Path, console: Console) -> bool:
     """Prints the table; tells whether every target was measured and met, and all at one commit and place."""
     parts, table = kept(folder), Table(*HEAD)
-    found = rows([Seen(r["scenario"], r["users"], r["metrics"]) for data in parts.values() for r in data["runs"]])
+    every = [run for data in parts.values() for run in data["runs"]]
+    found = rows([Seen(r["scenario"], r["users"], r["metrics"], r.get("valid", True)) for r in every])
     for row, marked in found:
         table.add_row(*map(str, row), style="red" if marked else "")
     console.print(table)

@@ -12,6 +12,7 @@ import math
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,7 +41,7 @@ from loadtests.plot import Axis, lines
 Runs = dict[tuple[int, str], list[Measured]]
 
 PROFILED_TURNS, PROFILE_SECONDS = 100, 5
-PROFILED = {VOLATILE: "volatile.svg", DURABLE: "durable.svg"}
+PROFILED = (VOLATILE, DURABLE)
 TURNS = (1, 10, 50, 100, 200, 500)
 PACED_TURNS = (10, 100, 200)
 COLUMNS = (
@@ -76,21 +77,27 @@ async def measure_all(
                         measured.memory_kb = math.nan
                     found.setdefault((turns, one.name), []).append(measured)
                 console.print(f"{mode}, round {number + 1}, {turns} turns: measured, load average {_load():.1f}")
-        if mode == "saturated" and options.profile:
+        if options.profile:
             for name in (name for name in PROFILED if name in every):
                 with every[name].awake():
-                    await profile(every[name], options.out / PROFILED[name], console)
+                    await profile(every[name], load, options.out / picture(mode, name), console)
     return found
+
+
+def picture(mode: str, way: str) -> str:
+    """The file of its flame graph."""
+    return f"{way}_{mode}.svg"
 
 
 def _rotated(every: list[Contestant], by: int) -> list[Contestant]:
     return every[by % len(every) :] + every[: by % len(every)]
 
 
-async def profile(one: Contestant, picture: Path, console: Console) -> None:
+async def profile(one: Contestant, load: Load, to: Path, console: Console) -> None:
     """A flame graph of it under load."""
-    command = ["py-spy", "record", "-d", str(PROFILE_SECONDS), "-r", "200", "-f", "flamegraph", "-o", str(picture)]
-    running = asyncio.create_task(one.measure(PROFILED_TURNS, Load(1, PROFILE_SECONDS + 1, 1.0)))
+    seconds = round(load.spread + PROFILE_SECONDS)
+    command = ["py-spy", "record", "-d", str(seconds), "-r", "200", "-f", "flamegraph", "-o", str(to)]
+    running = asyncio.create_task(one.measure(PROFILED_TURNS, Load(1, seconds + 1, load.spread)))
     spied = await asyncio.to_thread(
         subprocess.run,
         [str(Path(sys.executable).with_name(command[0])), *command[1:], "--pid", str(one.servers[0].process.pid)],
@@ -197,10 +204,11 @@ def sections(mode: str, found: Found) -> list[str]:
 
 def flames(out: Path) -> list[str]:
     parts = []
-    for way, picture in PROFILED.items():
-        if (out / picture).exists():
-            parts.append(f'<h2>Where the time goes, {PROFILED_TURNS} turns: <a href="{picture}">{way}</a></h2>')
-            parts.append(f'<object data="{picture}" type="image/svg+xml" width="1400"></object>')
+    for mode, way in product(MODELS, PROFILED):
+        drawn = picture(mode, way)
+        if (out / drawn).exists():
+            parts.append(f'<h2>Where the time goes, {mode}, {PROFILED_TURNS} turns: <a href="{drawn}">{way}</a></h2>')
+            parts.append(f'<object data="{drawn}" type="image/svg+xml" width="1400"></object>')
     return parts
 
 
@@ -217,8 +225,8 @@ def main() -> int:
     console = Console(width=160, highlight=False)
     options.out.mkdir(parents=True, exist_ok=True)
     machine = report.machine()
-    for picture in PROFILED.values():
-        (options.out / picture).unlink(missing_ok=True)
+    for mode, way in product(MODELS, PROFILED):
+        (options.out / picture(mode, way)).unlink(missing_ok=True)
     body, data, everything = [report.facts(machine)], dict[str, Any](machine), dict[str, Found]()
     for mode in options.mode or MODELS:
         runs = uvloop.run(measure_all(mode, options, console))

@@ -1,5 +1,6 @@
 """What is claimed of the price of durability, each way at its own best number of turns, and whether it was met."""
 
+from math import nan
 from typing import NamedTuple
 
 from loadtests.compare.contestants import BEST, DURABLE, VOLATILE, Measured
@@ -31,17 +32,19 @@ class Claim(NamedTuple):
 
 
 def claims(everything: dict[str, Found]) -> list[Claim]:
-    """Rows whose reader was too busy are passed over."""
+    """Rows whose reader was too busy are passed over. Where none is left nothing is known, and the aim is missed."""
     found = []
     for mode, rows in everything.items():
         ways = {way: [m for (_, of), m in rows.items() if of == way and m.valid] for way in (DURABLE, VOLATILE, BEST)}
         for against in (VOLATILE, BEST):
-            if not ways[DURABLE] or not ways[against]:
+            if not {DURABLE, against} <= {way for _, way in rows}:
                 continue
             aimed = against == VOLATILE
             if mode == "saturated":
-                ours, theirs = (max(m.tokens_a_second for m in ways[way]) for way in (DURABLE, against))
+                ours, theirs = (
+                    max((m.tokens_a_second for m in ways[way]), default=nan) for way in (DURABLE, against)
+                )
                 found.append(Claim(mode, f"tokens/s ÷ {against}", ours, theirs, "≥ 1" if aimed else ""))
-            ours, theirs = (min(m.whole_cpu for m in ways[way]) for way in (DURABLE, against))
+            ours, theirs = (min((m.whole_cpu for m in ways[way]), default=nan) for way in (DURABLE, against))
             found.append(Claim(mode, f"CPU µs/token ÷ {against}", ours, theirs, "≤ 1" if aimed else ""))
     return found

@@ -1,12 +1,12 @@
 """What Pulseline is compared with: the same graph and model, streamed to whoever asked, and kept nowhere.
 
 `events` is the usual way: FastAPI's StreamingResponse over `astream_events`, no checkpointer. `messages` is its best
-form: `astream(messages)`, garbage collection tuned as Pulseline's, LangGraph's own Postgres checkpointer on a pool.
+form: `astream(messages)`, which tells of no stages, garbage collection tuned as Pulseline's, LangGraph's own Postgres
+checkpointer on a pool.
 """
 
 import argparse
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -16,6 +16,7 @@ import orjson
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
+from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from pydantic import BaseModel
@@ -25,7 +26,7 @@ from graph.builder import build_graph, open_parts
 from graph.eventlog.log import open_pool
 from graph.eventlog.saver import EventLogSaver
 from graph.state import turn_input
-from graph.translate import ANSWERING, Translator
+from graph.translate import ANSWERING
 
 POOL_SIZE = 10
 SHOWN = {"retrieve": "retrieval", "rerank": "reranking", "generate": "generation"}
@@ -59,15 +60,13 @@ def _events(graph: Any) -> Answer:
 
 def _messages(graph: Any) -> Answer:
     async def answer(message: str) -> AsyncIterator[bytes]:
-        turn_id, text = uuid4(), list[str]()
-        feed = Translator(turn_id, "scripted").feed
+        text: list[str] = []
         config: RunnableConfig = {"configurable": {"thread_id": str(uuid4())}}
-        question = turn_input(str(turn_id), message)
-        async for mode, data in graph.astream(question, config, stream_mode=["tasks", "messages"], durability="async"):
-            for event in feed(mode, data, time.monotonic()):
-                if event.type == "token":
-                    text.append(event.data["content"])
-                yield _frame(event.type, event.data)
+        question = turn_input(str(uuid4()), message)
+        async for chunk, metadata in graph.astream(question, config, stream_mode="messages", durability="async"):
+            if isinstance(chunk, AIMessageChunk) and metadata["langgraph_node"] in ANSWERING and chunk.content:
+                text.append(chunk.content)
+                yield _frame("token", {"content": chunk.content})
         yield _frame("done", {"message": {"content": "".join(text)}})
 
     return answer

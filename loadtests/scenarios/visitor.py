@@ -44,6 +44,7 @@ class Visitor(HttpUser):
         self.dice = random.Random()
         self.idle: list[str] = []  # conversations that may go on
         self.asked: Counter[str] = Counter()  # by conversation
+        self.cursors: dict[str, int] = {}  # of conversations that may go on
         self.going: list[gevent.Greenlet] = []
         self.replicas = [url for url in (self.environment.parsed_options.replicas or "").split(",") if url]
         self.client.trust_env = False
@@ -96,19 +97,24 @@ class Visitor(HttpUser):
             return None
         RESULTS.add("accepted_ms", 1000 * (time.time() - asked_at))
         said = reply.json()
-        return Reading(said["session_id"], said["turn_id"], said["after"], asked_at)
+        reading = Reading(said["session_id"], said["turn_id"], said["after"], asked_at)
+        heard = self.cursors.pop(reading.session_id, reading.cursor)
+        if reading.cursor != heard:
+            reading.wrong.append(f"out of order: a turn begins after {reading.cursor}, the one before ended with {heard}")
+        return reading
 
     def read(self, reading: Reading, base: str = "", until: Callable[[Reading], bool] = lambda reading: False) -> None:
-        """Up to the end, coming back by the cursor when the connection is lost; or up to `until`, which hangs up."""
+        """Until the server closes after the end, coming back by the cursor when the connection is lost before that; or
+        up to `until`, which hangs up."""
         deadline = time.time() + PATIENCE_SECONDS
         while time.time() < deadline:
             try:
                 for _ in self.frames(reading, base):
-                    if reading.end is not None or until(reading):
+                    if until(reading):
                         return
             except requests.RequestException:
                 pass
-            if reading.refused:
+            if reading.refused or reading.end is not None:
                 return
             RESULTS.counts["reconnects"] += 1
             gevent.sleep(COME_BACK_SECONDS)
@@ -170,8 +176,10 @@ class Visitor(HttpUser):
         RESULTS.counts["watched"] += watched
         for sentence in reading.wrong:
             RESULTS.note("violations", f"{reading.session_id} {sentence}")
+        RESULTS.counts["read_ms"] += round(1000 * ((reading.ended_at or time.time()) - reading.asked_at))
         if reading.end is not None and self.asked[reading.session_id] < TURNS_A_SESSION:
             self.idle.append(reading.session_id)
+            self.cursors[reading.session_id] = reading.cursor
         if reading.end_type not in ends:
             RESULTS.note("failed", f"{reading.session_id} ended with {reading.end_type or 'nothing'}: {reading.end}")
             return

@@ -108,7 +108,7 @@ from loadtests.sse import Frame, Reading
 
 class Person({kind}):
     abstract = True
-    def __init__(self): self.dice, self.asked, self.idle = random.Random(), Counter(), []
+    def __init__(self): self.dice, self.asked, self.idle, self.cursors = random.Random(), Counter(), [], {{}}
     def ask(self, due): return Reading("session", "turn", 0, time.time() - 3)
     def read(self, reading):
         reading.receive(Frame(1, "token", b'{{"content":"Iron "}}'), time.time() - 2)
@@ -117,6 +117,70 @@ class Person({kind}):
 Person().chat(time.time())
 print(json.dumps([dict(RESULTS.counts), RESULTS.histogram("interruption_ms").summary()]))
 """
+
+
+TOKEN = b'id: 1\nevent: token\ndata: {"content":"Iron ","timestamp":"2026-01-01T00:00:00Z"}\n\n'
+END = b'id: 2\nevent: done\ndata: {"message":{"content":"Iron "},"timestamp":"2026-01-01T00:00:00Z"}\n\n'
+# What no correct server does, as one class's answers.
+WRONG = {
+    "a second end after a while": f"""
+class Person(Someone, SteadyChat):
+    def said(self):
+        yield {TOKEN!r}
+        yield {END!r}
+        yield {END.replace(b"id: 2", b"id: 3")!r}
+""",
+    "a turn that does not begin where the one before ended": f"""
+class Person(Someone, SteadyChat):
+    after = 7
+    def said(self):
+        yield {TOKEN.replace(b"id: 1", b"id: 8")!r}
+        yield {END.replace(b"id: 2", b"id: 9")!r}
+""",
+    "a stop that changes nothing": f"""
+class Person(Someone, CancelStorm):
+    def said(self):
+        gevent.sleep(1)
+        yield {TOKEN!r}
+        yield {END!r}
+""",
+}
+SOMEONE = """
+import locust, gevent, json, random, time
+from collections import Counter
+from contextlib import contextmanager
+from types import SimpleNamespace
+from loadtests.scenarios import visitor
+from loadtests.scenarios.cancel_storm import CancelStorm
+from loadtests.scenarios.steady_chat import SteadyChat
+from loadtests.scenarios.visitor import RESULTS
+
+visitor.SNAPSHOT_SHARE = 0
+
+class Someone:
+    abstract, after = True, 0
+    def __init__(self):
+        self.dice, self.asked, self.idle, self.cursors = random.Random(), Counter(), ["session"], {"session": 0}
+        self.replicas = []
+    def _show(self, *arguments): ...
+    def request(self, method, path, well, **arguments):
+        started = {"session_id": "session", "turn_id": "turn", "after": self.after}
+        return SimpleNamespace(json=lambda: {"status": "cancelled"} if "cancel" in path else started)
+    @contextmanager
+    def opened(self, reading, base, **parameters):
+        yield SimpleNamespace(status_code=200, iter_content=lambda size: self.said())
+"""
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_no_correct_server_does_is_a_violation(wrong: str) -> None:
+    shown = "\nPerson().chat(time.time())\nprint(json.dumps([dict(RESULTS.counts), RESULTS.wrong]))"
+    code = SOMEONE + WRONG[wrong] + shown
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    counts, sentences = json.loads(ended.stdout)
+    assert counts["violations"] == 1, sentences
+    assert not counts.get("whole")
 
 
 def test_each_person_has_one_task() -> None:

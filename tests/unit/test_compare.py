@@ -52,6 +52,11 @@ def _measured(tokens_a_second: float, cpu: float, client: float = 10) -> Measure
     return Measured(**figures | {"tokens_a_second": tokens_a_second, "cpu": cpu, "client_cpu_percent": client})
 
 
+def test_an_aim_of_which_no_row_can_be_believed_is_missed() -> None:
+    busy = {(10, way): _measured(100, 1, client=81) for way in (VOLATILE, DURABLE)}
+    assert [claim.missed for claim in claims({"saturated": busy})] == [True, True]
+
+
 def test_each_way_is_taken_at_its_best_and_a_busy_reader_is_passed_over() -> None:
     found = {
         (10, VOLATILE): _measured(100, 9),

@@ -166,6 +166,13 @@ def test_a_busy_generator_makes_a_run_invalid_but_excuses_no_loss() -> None:
     assert _verdict(p95=10, lag=21, violations=1) == Verdict.MISSED
 
 
+def test_a_run_that_cannot_be_believed_hides_no_other_that_missed_a_limit() -> None:
+    missed, invalid, passed = Verdict.MISSED, Verdict.INVALID, Verdict.PASSED
+    assert limits.whole([invalid, missed, passed]) == missed
+    assert limits.whole([passed, invalid]) == invalid
+    assert limits.whole([passed, passed]) == passed
+
+
 @pytest.mark.parametrize(
     ("limit", "found", "lag", "status"), [(250, 250, 20, 0), (250, 251, 20, 1), (250, 250, 21, 3), (250, 251, 21, 3)]
 )
@@ -245,6 +252,8 @@ def test_the_plans_targets_are_marked_where_they_are_missed_or_were_not_measured
     seen = targets.Seen("page", 1, {"shown_ms": {"p95": 31.0}})
     added = {str(row[0]): (row[2], row[-1]) for row, _ in targets.rows([*runs, seen])}
     assert added["token said → on screen, both added"] == ("101 ms", "NOT MET")
+    doubted = {str(row[0]): (row[-1], marked) for row, marked in targets.rows([runs[0], runs[1]._replace(valid=False)])}
+    assert doubted["first token"] == (targets.INVALID, True), "what measured itself meets nothing"
     only_ten = {str(row[0]): (row[3], row[-1], marked) for row, marked in targets.rows(runs[:1])}
     assert only_ten["first token"] == ("not measured", "not measured", True)
 
