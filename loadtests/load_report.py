@@ -33,9 +33,7 @@ def write(out: Path, outcomes: list["Outcome"], verdict: Verdict, asked: dict[st
 
 
 def seen(outcomes: list["Outcome"]) -> list[targets.Seen]:
-    return [
-        targets.Seen(o.run.scenario, o.run.users, o.metrics, valid=o.verdict != Verdict.INVALID) for o in outcomes
-    ]
+    return [targets.Seen(o.run.scenario, o.run.users, o.metrics, valid=o.verdict != Verdict.INVALID) for o in outcomes]
 
 
 def title(outcome: "Outcome") -> str:

@@ -96,7 +96,11 @@ class Reading:
         if frame.type == "token":
             self._token(data["content"], now)
             return
-        if frame.type == "reranking_complete" and data["sources"] and (ended := ENDED.match(data["sources"][0]["text"])):
+        if (
+            frame.type == "reranking_complete"
+            and data["sources"]
+            and (ended := ENDED.match(data["sources"][0]["text"]))
+        ):
             self.stage_lags.append(1000 * (now - int(ended[1]) / 1e6))
         if frame.type == "reset":
             self.text, self.resets = "", self.resets + 1

@@ -205,7 +205,7 @@ def tail_parameters(cursors: Mapping[UUID, int], limit: int) -> Row:
 
 
 class Log:
-    """Every method is one transaction, or one statement; none holds a connection while it waits for anything else."""
+    """Every method but `prune` is one transaction, or one statement; none holds a connection while it waits for others."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -424,14 +424,11 @@ class Log:
             await connection.execute(query("forget_starts"), {"window_seconds": QUOTA_SECONDS})
 
     async def prune(self, age_seconds: float, limit: int) -> int:
-        """Removes the tokens of up to `limit` turns that ended longer ago than that; gives how many turns.
-
-        In no pipeline, whose time is bounded: so many turns may take long.
-        """
+        """Removes the tokens of up to `limit` turns that ended longer ago than that, each turn's in a transaction of
+        its own; gives how many turns."""
         turns = await self._rows("prunable", age_seconds=age_seconds, limit=limit)
-        async with self._transaction() as connection:
-            pruned = [await connection.execute(query("prune"), turn) for turn in turns]
-        return sum(result.rowcount for result in pruned)
+        async with self._connection() as connection:
+            return sum([(await connection.execute(query("prune"), turn)).rowcount for turn in turns])
 
     async def secret(self, name: str, fresh: str) -> str:
         """The secret that all replicas share; `fresh` becomes it when there is none yet."""

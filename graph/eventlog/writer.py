@@ -41,9 +41,14 @@ AGAIN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 # Not less: a flight to a slow disk or on a starved machine must not be ended.
 FLIGHT_TIMEOUT_MS = 2000
 
+# A statement that took too long or was cancelled. So often in a row, of a turn alone, this or a flight that lasted up to
+# its timeout is that turn's own: it would go again for ever, and everybody else wait for it each time.
+OVERLONG = "57014"
+OVERLONG_TIMES = 5
+
 # Refusals that pass. SQLSTATEs by their beginning: no room or no memory; a deadlock, a serialisation failure; a lock
 # that was waited for, a statement that took too long or was cancelled.
-PASSING = ("53", "40", "55P03", "57014")
+PASSING = ("53", "40", "55P03", OVERLONG)
 # A server that another has replaced, and only reads now; a prepared statement that is not there, behind a new pooler.
 PASSING_ELSEWHERE = ("25006", "26000", "42P05")
 
@@ -76,6 +81,7 @@ class HeldTurn:
     again: "_Part | None" = None  # what the database refused for the moment: it goes before anything newer
     refusals: int = 0  # of that, one after the other
     rests: bool = False  # until the pause after a refusal is over
+    overlong: int = 0  # flights of it alone that the server ended for their length, one after the other
     alone: bool = False  # what was refused may be this turn's fault: nobody else's events go with it
     locked: bool = False  # somebody held its row when it was last tried: one looks before it goes again
     jobs: list["_Job"] = field(default_factory=list)
@@ -265,10 +271,14 @@ class Writer:
     async def _commit(self, parts: list[_Part]) -> None:
         """One flight for all. If the database refuses the batch as a whole, each turn goes alone, so that only the one
         at whose door it lies has to wait, or fails."""
+        began = asyncio.get_running_loop().time()
         try:
             with measures.COMMIT_SECONDS.time():
                 accepted = await self._flight(parts)
         except psycopg.Error as error:
+            overlong = error.sqlstate == OVERLONG or _timed_out(began)
+            for part in parts:
+                part.turn.overlong += part.turn.alone and overlong
             if await self._lost_with(error):
                 await self._after_lost_answer(parts, error)
             elif error.sqlstate in PASSING_ELSEWHERE:
@@ -283,7 +293,7 @@ class Writer:
                     part.turn.alone = True
                 for part in parts:
                     await self._commit([part])
-            elif _passes(error):
+            elif _passes(error) and parts[0].turn.overlong < OVERLONG_TIMES:
                 self._refused_for_now(parts, error)
             else:
                 await self._alone(parts[0], error)
@@ -345,6 +355,8 @@ class Writer:
         for part in parts:
             if await self._stands(part):
                 self._settle([part])
+            elif part.turn.overlong >= OVERLONG_TIMES:
+                await self._alone(part, error)
             else:
                 part.turn.alone = True
                 self._again([part])
@@ -457,7 +469,7 @@ class Writer:
         except Exception:  # it is committed all the same
             logger.exception("committed events were not announced, readers poll")
         for part in parts:
-            part.turn.refusals, part.turn.alone = 0, False
+            part.turn.refusals, part.turn.overlong, part.turn.alone = 0, 0, False
             _resolve(part)
 
 
@@ -475,6 +487,11 @@ def _count(rows: list[Event]) -> None:
 def _passes(error: psycopg.Error) -> bool:
     state = error.sqlstate or ""
     return state.startswith(PASSING) or state in PASSING_ELSEWHERE
+
+
+def _timed_out(began: float) -> bool:
+    """The server ends the connection of a flight that lasts too long; in mid-pipeline its reason is not read."""
+    return asyncio.get_running_loop().time() - began >= FLIGHT_TIMEOUT_MS / 1000
 
 
 def _resolve(part: _Part) -> None:
@@ -495,8 +512,9 @@ def _take_part(turn: HeldTurn, stamp: str) -> _Part | None:
         _fail_all(turn)
         return None
     ready = next((n for n, event in enumerate(turn.pending) if event.task and event.task not in turn.written), None)
-    pending, jobs, waiting = turn.pending[:ready], turn.jobs, turn.waiting
-    turn.pending, turn.jobs, turn.waiting = turn.pending[len(pending) :], [], []
+    pending, jobs = turn.pending[:ready], turn.jobs
+    turn.pending, turn.jobs = turn.pending[len(pending) :], []
+    waiting, turn.waiting = ([], turn.waiting) if turn.pending else (turn.waiting, [])  # for what is not ready too
     part = _Part(turn, [], jobs, waiting)
     try:
         for event in _joined(pending):

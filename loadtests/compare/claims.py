@@ -41,9 +41,7 @@ def claims(everything: dict[str, Found]) -> list[Claim]:
                 continue
             aimed = against == VOLATILE
             if mode == "saturated":
-                ours, theirs = (
-                    max((m.tokens_a_second for m in ways[way]), default=nan) for way in (DURABLE, against)
-                )
+                ours, theirs = (max((m.tokens_a_second for m in ways[way]), default=nan) for way in (DURABLE, against))
                 found.append(Claim(mode, f"tokens/s ÷ {against}", ours, theirs, "≥ 1" if aimed else ""))
             ours, theirs = (min((m.whole_cpu for m in ways[way]), default=nan) for way in (DURABLE, against))
             found.append(Claim(mode, f"CPU µs/token ÷ {against}", ours, theirs, "≤ 1" if aimed else ""))

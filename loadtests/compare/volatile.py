@@ -65,8 +65,9 @@ def _messages(graph: Any) -> Answer:
         question = turn_input(str(uuid4()), message)
         async for chunk, metadata in graph.astream(question, config, stream_mode="messages", durability="async"):
             if isinstance(chunk, AIMessageChunk) and metadata["langgraph_node"] in ANSWERING and chunk.content:
-                text.append(chunk.content)
-                yield _frame("token", {"content": chunk.content})
+                content = str(chunk.content)
+                text.append(content)
+                yield _frame("token", {"content": content})
         yield _frame("done", {"message": {"content": "".join(text)}})
 
     return answer

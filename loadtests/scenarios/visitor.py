@@ -100,7 +100,9 @@ class Visitor(HttpUser):
         reading = Reading(said["session_id"], said["turn_id"], said["after"], asked_at)
         heard = self.cursors.pop(reading.session_id, reading.cursor)
         if reading.cursor != heard:
-            reading.wrong.append(f"out of order: a turn begins after {reading.cursor}, the one before ended with {heard}")
+            reading.wrong.append(
+                f"out of order: a turn begins after {reading.cursor}, the one before ended with {heard}"
+            )
         return reading
 
     def read(self, reading: Reading, base: str = "", until: Callable[[Reading], bool] = lambda reading: False) -> None:

@@ -231,6 +231,33 @@ async def test_readers_of_a_hub_whose_session_is_pruned_meanwhile_get_the_end(
     readers.check(history_of(database_url, whole, left))
 
 
+async def test_a_turn_that_cannot_be_pruned_undoes_no_other_turns_pruning(database_url: str, log: Sessions) -> None:
+    turns = [await holding(log) for _ in range(2)]
+    async with open_writer(database_url) as writer:
+        for turn in turns:
+            await write(writer, turn, range(3))
+            await finish(writer, turn)
+    for turn in turns:
+        ended_long_ago(database_url, [str(turn.turn_id)])
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        ended = "update turns set ended_at = ended_at - interval '1 day' where turn_id = %s"
+        connection.execute(ended, [turns[0].turn_id])  # it goes first
+        connection.execute(
+            "create function refuse() returns trigger language plpgsql as"
+            " $$ begin raise 'not this one'; end $$;"
+            "create trigger refuse before update on turns for each row"
+            f" when (new.turn_id = '{turns[1].turn_id}') execute function refuse()"
+        )
+        try:
+            with pytest.raises(psycopg.Error):
+                await log.prune(3600, 10)
+        finally:
+            connection.execute("drop function refuse cascade")
+    left = [[event.type for event in await all_events(log, turn.session_id)] for turn in turns]
+    assert left[0] == ["turn_started", "done"]
+    assert "token" in left[1]
+
+
 async def test_two_pruners_and_an_erasure_at_once_harm_nobody(database_url: str, log: Sessions) -> None:
     turns = [await holding(log) for _ in range(12)]
     async with open_writer(database_url) as writer:

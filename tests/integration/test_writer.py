@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 from functions.replica import open_replica
 from functions.settings import Settings
 from functions.worker import Worker, open_worker
+from graph.eventlog.connection import TRANSACTION_TIMEOUT_SINCE
 from graph.eventlog.errors import Fenced
 from graph.eventlog.events import Event, NewEvent
 from graph.eventlog.sessions import Sessions
@@ -164,6 +165,51 @@ async def test_a_cancelled_statement_goes_again_before_anything_newer(
         notes = await (await observer.execute("select count(*) from secrets")).fetchone()
     assert kinds == [(1, "turn_started"), (2, "token"), (3, "stage_complete"), (4, "token")]
     assert notes == (int(checkpoint),)
+
+
+@pytest.mark.parametrize("bound", ["by the flight's own limit", "by the role's statement_timeout"])
+async def test_what_takes_too_long_each_time_fails_for_its_turn_and_is_not_tried_for_ever(
+    database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """Else its turn would never end, and all others wait for it again and again."""
+    monkeypatch.setattr("graph.eventlog.writer.FLIGHT_TIMEOUT_MS", 100)
+    slow, healthy = await holding(log), await holding(log)
+    timeout = "set local statement_timeout = 50" if bound.startswith("by the role") else "select 1"
+    async with (
+        await AsyncConnection.connect(database_url) as connection,
+        open_writer(database_url) as writer,
+    ):
+        if not bound.startswith("by the role") and connection.info.server_version < TRANSACTION_TIMEOUT_SINCE:
+            pytest.skip("NOT TESTED: this Postgres bounds no transaction")
+        await writer.append(slow, token("first "))
+        wrote = writer.hand_in(slow, [(timeout, None, False), ("select pg_sleep(0.4)", None, False)])
+        async with asyncio.timeout(20):
+            while not wrote.done():
+                await writer.append(healthy, token("fine "))
+                await writer.flush(healthy)
+            with pytest.raises(psycopg.Error):
+                await wrote
+            await writer.append(slow, token("second "))
+            await writer.flush(slow)
+    assert text_of(await all_events(log, slow.session_id)) == "first second "
+    assert text_of(await all_events(log, healthy.session_id)).startswith("fine fine ")
+
+
+async def test_who_waits_at_the_buffers_end_waits_while_nothing_of_it_can_be_committed(
+    database_url: str, log: Sessions
+) -> None:
+    """A stage's end waits for its writes, and all behind it: that this turn was looked at is no commit."""
+    turn = await holding(log)
+    end = NewEvent("stage_complete", {"turn_id": str(turn.turn_id), "stage": "look", "duration_ms": 1}, task="task-1")
+    async with open_writer(database_url) as writer:
+        await writer.append(turn, end)
+        waiting = asyncio.create_task(writer.append(turn, *[token("a")] * (BUFFER_MAX_EVENTS + 1)))
+        for _ in range(50):  # it is looked at meanwhile, and its writes may still come
+            writer._touch(turn)
+            await asyncio.sleep(0)
+        assert not waiting.done() or not turn.pending
+        await waiting
+        assert not turn.pending
 
 
 async def test_a_full_disk_only_delays_and_holds_no_other_turn_up(database_url: str, log: Sessions) -> None:
