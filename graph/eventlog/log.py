@@ -205,7 +205,7 @@ def tail_parameters(cursors: Mapping[UUID, int], limit: int) -> Row:
 
 
 class Log:
-    """Every method but `prune` is one transaction, or one statement; none holds a connection while it waits for others."""
+    """Every method but `prune` is one transaction, or one statement; none holds a connection while it waits."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool

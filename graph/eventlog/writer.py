@@ -41,7 +41,7 @@ AGAIN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 # Not less: a flight to a slow disk or on a starved machine must not be ended.
 FLIGHT_TIMEOUT_MS = 2000
 
-# A statement that took too long or was cancelled. So often in a row, of a turn alone, this or a flight that lasted up to
+# A statement that took too long, or was cancelled. So often in a row, of a turn alone, it or a flight that lasted up to
 # its timeout is that turn's own: it would go again for ever, and everybody else wait for it each time.
 OVERLONG = "57014"
 OVERLONG_TIMES = 5
