@@ -1,8 +1,9 @@
 """From a token's emission to its frame on a socket, on the replica that runs the turn and on another one.
 
-Compares, in one run: the same replica, another one woken by NOTIFY, and another one that only polls. All replicas are
-processes that serve as ever; only the worker of one emits tokens by the clock where a graph would run, so that the log
-alone is measured. Then what a tail costs that waits: memory, and bytes for each token.
+Compares, in one run: the same replica, with NOTIFY and without (then its writer prepares no statement), another one
+woken by NOTIFY, and another one that only polls. Each is judged by its limit, another one by the aim too. All replicas
+are processes that serve as ever; only the worker of one emits tokens by the clock where a graph would run, so that the
+log alone is measured. Then what a tail costs that waits: memory, and bytes for each token.
 """
 
 import asyncio
@@ -44,8 +45,9 @@ TURNS, TOKENS_A_SECOND = 100, 100
 WARM_UP_SECONDS, SECONDS = 1.5, 4.0
 REPEATS = 3
 TAILS = 500
-WORDS = 400
-LIMIT_OTHER_P99_MS, LIMIT_TAIL_BYTES, LIMIT_TOKEN_BYTES = 25.0, 100_000, 120
+WORDS, APART_MS = 400, 30  # farther than commits begin apart: none joins another
+LIMIT_SAME_P99_MS, LIMIT_OTHER_P99_MS, AIM_OTHER_P99_MS = 50.0, 100.0, 25.0
+LIMIT_TAIL_BYTES, LIMIT_TOKEN_BYTES = 100_000, 120
 PEERS_TOKEN_BYTES = 820  # the least of those measured
 SECRET_KEY = "one key for all of them"
 STAMPED = re.compile(rb"id: (\d+)\nevent: token\ndata: \{\"content\":\"([\d ]+)\"")
@@ -317,17 +319,31 @@ async def _wire(replica: Process) -> float:
 
 
 def _wire_bytes(url: str) -> float:
-    with _running(url, emits=False, notify="on", model=f"scripted?tokens={WORDS}&delay_ms=10") as replica:
+    with _running(url, emits=False, notify="on", model=f"scripted?tokens={WORDS}&delay_ms={APART_MS}") as replica:
         return uvloop.run(_wire(replica))
 
 
-MODES = (("the same replica", False, "on"), ("another, NOTIFY on", True, "on"), ("another, NOTIFY off", True, "off"))
+MODES = (
+    ("the same replica, NOTIFY on", False, "on"),
+    ("the same replica, NOTIFY off", False, "off"),
+    ("another, NOTIFY on", True, "on"),
+    ("another, NOTIFY off", True, "off"),
+)
+
+
+def bounds(other: bool) -> dict[str, float]:
+    """Of the p99, in ms."""
+    return {"limit": LIMIT_OTHER_P99_MS, "aim": AIM_OTHER_P99_MS} if other else {"limit": LIMIT_SAME_P99_MS}
+
+
+def _judged(p99_ms: float, bound_ms: float | None) -> str:
+    return "-" if bound_ms is None else f"{bound_ms:.0f} ms: {'met' if p99_ms < bound_ms else 'missed'}"
 
 
 def run(console: Console) -> bool:
-    """Prints the tables; tells whether the limits hold."""
+    """Prints the tables; tells whether the limits and the aims hold."""
     table = Table(
-        "read on", "tokens/s", "emit → on the socket p50", "p99", "p99 limit", *(f"CPU a token: {w}" for w in WHO)
+        "read on", "tokens/s", "emit → on the socket p50", "p99", "limit", "aim", *(f"CPU a token: {w}" for w in WHO)
     )
     with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder) / "home").running() as url:
 
@@ -336,17 +352,18 @@ def run(console: Console) -> bool:
                 await EventLogSaver(pool).setup()
 
         asyncio.run(setup())
-        measured = {}
+        ratios: dict[str, float] = {}
         for name, other, notify in MODES:
             runs = [_latencies(url, other, notify) for _ in range(REPEATS)]
-            measured[name] = middle = Measured(*(median(column) for column in zip(*runs, strict=True)))
+            middle = Measured(*(median(column) for column in zip(*runs, strict=True)))
+            ratios |= {f"{name}: p99 / {kind}": middle.p99_ms / ms for kind, ms in bounds(other).items()}
             cpu = (middle.runs_us, middle.tails_us if other else None, middle.postgres_us)
             table.add_row(
                 name,
                 f"{middle.tokens_a_second:,.0f}",
                 f"{middle.p50_ms:.1f} ms",
                 f"{middle.p99_ms:.1f} ms",
-                f"{LIMIT_OTHER_P99_MS:.0f} ms" if other and notify == "on" else "none",
+                *(_judged(middle.p99_ms, bounds(other).get(kind)) for kind in ("limit", "aim")),
                 *("-" if microseconds is None else f"{microseconds:.0f} µs" for microseconds in cpu),
             )
         tail, tail_and_session = (median(_idle_bytes(url, n) for _ in range(REPEATS)) for n in (1, TAILS))
@@ -360,11 +377,9 @@ def run(console: Console) -> bool:
     costs.add_row("a watched session whose ring is full, beside its tails", f"{ring:,.0f}", "-")
     costs.add_row(f"a token on the wire (peers: {PEERS_TOKEN_BYTES} and more)", f"{token:.0f}", str(LIMIT_TOKEN_BYTES))
     console.print(costs)
-    other_p99 = measured["another, NOTIFY on"].p99_ms
-    ratios = {
-        "p99 on another replica / aim": other_p99 / LIMIT_OTHER_P99_MS,
+    ratios |= {
         "idle tail / limit": max(tail, tail_and_session) / LIMIT_TAIL_BYTES,
         "bytes a token / aim": token / LIMIT_TOKEN_BYTES,
     }
-    console.print("Judged: " + "   ".join(f"{name}: {ratio:.2f}" for name, ratio in ratios.items()))
+    console.print("Judged: " + "   ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
     return all(ratio < 1 for ratio in ratios.values())
