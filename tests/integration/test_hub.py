@@ -8,14 +8,19 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from starlette.types import Message
 
 from functions.frames import encode
+from functions.replica import open_replica
+from functions.settings import Settings
+from functions.tail import tail
 from graph.eventlog import hub as hub_module
 from graph.eventlog.events import Event
 from graph.eventlog.hub import RING_MAX_BYTES, RING_MAX_FRAMES, TAKEN_MAX_BYTES, Frame, Hub
+from graph.eventlog.log import Gate
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import HeldTurn, Writer
-from tests.support.turns import all_events, done, holding, open_writer, token
+from tests.support.turns import OWNER, all_events, done, holding, open_writer, token
 from tests.support.waiting import until
 
 TOKENS = 400
@@ -70,6 +75,40 @@ async def test_readers_that_come_at_any_time_get_every_event_once(
     assert len(results) > 10
     for cursor, frames in results:
         assert frames == whole[cursor:]
+
+
+async def test_what_is_committed_while_the_endpoint_reads_the_log_comes_without_a_poll(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It registers, then reads: between the two no event falls through."""
+    for period in ("functions.replica.POLL_SECONDS_ALONE", "graph.eventlog.hub.IDLE_POLL_SECONDS"):
+        monkeypatch.setattr(period, 3600)
+    sent = bytearray()
+
+    async def receive() -> Message:
+        never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        return await never
+
+    async def send(message: Message) -> None:
+        sent.extend(message.get("body", b""))
+
+    async with (
+        open_replica(Settings(notify="off", worker="off"), database_url) as replica,
+        open_writer(database_url, replica.committed) as writer,
+    ):
+        turn = await holding(replica.log)
+        read = replica.log.gate
+
+        async def read_before_the_end(session_id: UUID, owner: str) -> Gate:
+            gate = await read(session_id, owner)
+            await writer.append(turn, token("Iron"), done(turn, "Iron"))
+            await writer.flush(turn)
+            return gate
+
+        monkeypatch.setattr(replica.log, "gate", read_before_the_end)
+        response = await tail(turn.session_id, OWNER, replica, after="1")
+        await asyncio.wait_for(response({}, receive, send), 5)
+    assert sent.count(b"\nevent: token\n") == sent.count(b"\nevent: done\n") == 1
 
 
 async def test_a_reader_behind_the_ring_pages_from_the_table(database_url: str, log: Sessions) -> None:
