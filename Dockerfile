@@ -44,7 +44,8 @@ RUN tools/bin/pip wheel --quiet --no-index --no-build-isolation --no-deps --whee
  && tools/bin/pip --python /opt/pulseline/bin/python install --quiet --no-index --no-deps --no-compile wheel/*.whl
 COPY --from=page /build/frontend/dist /build/dist
 # Of AWS only Lambda is called, and Bedrock where it is the provider. Of onnxruntime only its own module is loaded, which the library beside it is linked into.
-# Compiled here, because nothing can be written later; by hash, so that the same sources give the same bytes.
+# Compiled here, because nothing can be written later; by hash, by one process and with one seed, so that the same sources
+# give the same bytes: compiled by several, one file differed now and then.
 RUN packages=$(/opt/pulseline/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
  && mkdir "$packages/frontend" \
  && mv dist "$packages/frontend/dist" \
@@ -54,7 +55,7 @@ RUN packages=$(/opt/pulseline/bin/python -c 'import sysconfig; print(sysconfig.g
  && rm -r "$packages"/onnxruntime/capi/libonnxruntime.so.* \
  && for part in backend datasets quantization tools transformers; do rm -r "$packages/onnxruntime/$part"; done \
  && find "$packages" -name '*.so' -size +300k -exec strip --strip-unneeded {} + \
- && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages"
+ && PYTHONHASHSEED=0 python3 -m compileall -q --invalidation-mode unchecked-hash "$packages"
 
 FROM python
 ARG VERSION=0.1.0
