@@ -33,7 +33,7 @@ def write(out: Path, outcomes: list["Outcome"], verdict: Verdict, asked: dict[st
 
 
 def seen(outcomes: list["Outcome"]) -> list[targets.Seen]:
-    return [targets.Seen(o.run.scenario, o.run.users, o.metrics, valid=o.verdict != Verdict.INVALID) for o in outcomes]
+    return [targets.Seen(o.run.scenario, o.run.users, o.metrics, valid=o.valid) for o in outcomes]
 
 
 def title(outcome: "Outcome") -> str:
@@ -96,7 +96,7 @@ def _data(outcome: "Outcome") -> dict[str, Any]:
         "users": outcome.run.users,
         "seconds": outcome.run.seconds,
         "load_average": outcome.load_average,
-        "valid": outcome.verdict != Verdict.INVALID,
+        "valid": outcome.valid,
         "metrics": outcome.metrics,
         "limits": [{**row._asdict(), "kept": row.kept} for row in [*outcome.rows, *outcome.generator]],
         "wrong": outcome.results.wrong,

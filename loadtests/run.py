@@ -126,6 +126,11 @@ class Outcome:
     def verdict(self) -> Verdict:
         return limits.verdict(self.rows, self.generator)
 
+    @property
+    def valid(self) -> bool:
+        """Whether its times are to be believed; what it saw lost is, in any case."""
+        return all(row.kept for row in self.generator)
+
 
 class ScriptError(Exception):
     """Locust did not come to its end."""
@@ -200,6 +205,7 @@ def measured(outcome: Outcome) -> dict[str, dict[str, float]]:
     metrics |= {name: {"value": counts[name]} for name in ("violations", "failed", "reconnects", *sorted(counts))}
     if counts["turns"]:
         metrics["success_percent"] = {"value": 100 * counts["whole"] / counts["turns"]}
+    if counts["read_ms"]:
         metrics["turns_at_once"] = {"value": counts["read_ms"] / 1000 / outcome.run.seconds}
     if counts["watched"]:
         metrics["goodput_percent"] = {"value": 100 * counts["good"] / counts["watched"]}
@@ -270,7 +276,8 @@ async def run_one(run: Run, options: argparse.Namespace, chosen: Limits) -> Outc
             await asyncio.to_thread(ingest, replicas)
         if options.warm_up and run.replicas is not STRICT:
             warm_up = Run("warm-up", ("SteadyChat",), run.warm_up, options.warm_up)
-            await measure(warm_up, options, {}, replicas)
+            alone = argparse.Namespace(**vars(options) | {"expect_workers": 0})  # they would leave after it
+            await measure(warm_up, alone, {}, replicas)
         return await measure(run, options, chosen, replicas)
 
 

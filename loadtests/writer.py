@@ -99,10 +99,20 @@ class Timing:
             self.lags_ms += [1000 * (now - waiting.popleft()) for _ in range(row.data.count(MARK))]
 
 
-async def _produce(writer: Writer, turn: HeldTurn, load: Load, until: float, timing: Timing) -> None:
+async def _connect(writer: Writer, turn: HeldTurn, timing: Timing) -> None:
+    """The writer connects and prepares for its first event, once in the life of a process: that is not timed."""
+    timing.due(turn, time.perf_counter(), 1)
+    await writer.append(turn, _event("token", turn, 0))
+    await writer.flush(turn)
+    timing.lags_ms.clear()
+    timing.rows = 0
+
+
+async def _produce(writer: Writer, turn: HeldTurn, load: Load, begin: float, until: float, timing: Timing) -> None:
     """One burst after another, each that is due before `until`, however late. Only a load without a gap asks for its
     commits."""
-    emitted, due = 0, time.perf_counter()
+    emitted, due = 0, begin
+    await asyncio.sleep(max(0.0, due - time.perf_counter()))
     while due < until:
         timing.due(turn, due, load.burst)
         await writer.append(turn, *(_event(load.type, turn, emitted + n) for n in range(load.burst)))
@@ -129,8 +139,12 @@ async def _measure(url: str, turns: int, load: Load) -> Measured:
     async with open_pool(url, max_size=10) as pool, Writer(connect, timing.committed) as writer:
         log = Log(pool)
         held = [await _held(log) for _ in range(turns)]
+        await _connect(writer, held[0], timing)
         commits, cpu, began = writer.commits, time.process_time(), time.perf_counter()
-        await asyncio.gather(*(_produce(writer, turn, load, began + SECONDS, timing) for turn in held))
+        apart = (load.gap_seconds or 0.0) / turns  # people do not speak in step
+        await asyncio.gather(
+            *(_produce(writer, turn, load, began + n * apart, began + SECONDS, timing) for n, turn in enumerate(held))
+        )
         took = time.perf_counter() - began
         cpu = time.process_time() - cpu
         committed = len(timing.lags_ms)

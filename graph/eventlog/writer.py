@@ -44,7 +44,7 @@ FLIGHT_TIMEOUT_MS = 2000
 # A statement that took too long, or was cancelled. So often in a row, of a turn alone, it or a flight that lasted up to
 # its timeout is that turn's own: it would go again for ever, and everybody else wait for it each time.
 OVERLONG = "57014"
-OVERLONG_TIMES = 5
+OVERLONG_TIMES = 10  # half a minute: a disk may stand still for a while
 
 # Refusals that pass. SQLSTATEs by their beginning: no room or no memory; a deadlock, a serialisation failure; a lock
 # that was waited for, a statement that took too long or was cancelled.
@@ -271,6 +271,7 @@ class Writer:
     async def _commit(self, parts: list[_Part]) -> None:
         """One flight for all. If the database refuses the batch as a whole, each turn goes alone, so that only the one
         at whose door it lies has to wait, or fails."""
+        await self._connected()
         began = asyncio.get_running_loop().time()
         try:
             with measures.COMMIT_SECONDS.time():
@@ -280,7 +281,7 @@ class Writer:
             for part in parts:
                 part.turn.overlong += part.turn.alone and overlong
             if await self._lost_with(error):
-                await self._after_lost_answer(parts, error)
+                await self._after_lost_answer(parts, error, overlong)
             elif error.sqlstate in PASSING_ELSEWHERE:
                 await self._drop()
                 self._refused_for_now(parts, error)
@@ -293,7 +294,7 @@ class Writer:
                     part.turn.alone = True
                 for part in parts:
                     await self._commit([part])
-            elif _passes(error) and parts[0].turn.overlong < OVERLONG_TIMES:
+            elif _passes(error) and not (overlong and parts[0].turn.overlong >= OVERLONG_TIMES):
                 self._refused_for_now(parts, error)
             else:
                 await self._alone(parts[0], error)
@@ -348,14 +349,14 @@ class Writer:
         turn.rests = False
         self._touch(turn)
 
-    async def _after_lost_answer(self, parts: list[_Part], error: psycopg.Error) -> None:
+    async def _after_lost_answer(self, parts: list[_Part], error: psycopg.Error, overlong: bool) -> None:
         """The connection broke: what had committed stays, the rest goes again, each turn alone: what ended the
         connection may lie at one of them."""
         logger.warning("append interrupted, %d turns go again: %s", len(parts), type(error).__name__)
         for part in parts:
             if await self._stands(part):
                 self._settle([part])
-            elif part.turn.overlong >= OVERLONG_TIMES:
+            elif overlong and part.turn.overlong >= OVERLONG_TIMES:
                 await self._alone(part, error)
             else:
                 part.turn.alone = True
@@ -385,7 +386,7 @@ class Writer:
             _refuse([part])
         elif part.jobs:
             _fail_jobs(part, error)
-            part.jobs = []
+            part.jobs, part.turn.overlong = [], 0
             await self._commit([part])
         else:
             logger.error("append refused for one turn: %s", type(error).__name__)

@@ -112,7 +112,7 @@ class Visitor(HttpUser):
         while time.time() < deadline:
             try:
                 for _ in self.frames(reading, base):
-                    if until(reading):
+                    if until(reading) or time.time() > deadline:
                         return
             except requests.RequestException:
                 pass

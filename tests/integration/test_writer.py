@@ -173,6 +173,7 @@ async def test_what_takes_too_long_each_time_fails_for_its_turn_and_is_not_tried
 ) -> None:
     """Else its turn would never end, and all others wait for it again and again."""
     monkeypatch.setattr("graph.eventlog.writer.FLIGHT_TIMEOUT_MS", 100)
+    monkeypatch.setattr("graph.eventlog.writer.OVERLONG_TIMES", 3)
     slow, healthy = await holding(log), await holding(log)
     timeout = "set local statement_timeout = 50" if bound.startswith("by the role") else "select 1"
     async with (
