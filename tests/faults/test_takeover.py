@@ -38,7 +38,8 @@ async def test_a_killed_workers_turn_is_taken_over_and_its_text_is_exact(
         serving(database_url, tmp_path, SLOW, LEASE_SECONDS=LEASE) as one,
         serving(database_url, tmp_path, FAST, LEASE_SECONDS=LEASE) as two,
     ):
-        started = await person.start(one.url)
+        with two.held():  # so that it is the other that answers
+            started = await person.begin(one.url)
         async with person.watch(two.url, started["session_id"], after=0) as watching:
             await watching.until("token", count=3)
             one.kill()
@@ -58,7 +59,8 @@ async def test_a_frozen_worker_that_wakes_up_late_writes_nothing(
         serving(database_url, tmp_path, SLOW, LEASE_SECONDS=LEASE) as one,
         serving(database_url, tmp_path, AS_READ, LEASE_SECONDS=LEASE) as two,
     ):
-        started = await person.start(one.url)
+        with two.held():  # so that it is the other that answers
+            started = await person.begin(one.url)
         async with person.watch(two.url, started["session_id"], after=0) as watching:
             await watching.until("token", count=3)
             one.signal(signal.SIGSTOP)
@@ -126,7 +128,8 @@ async def test_a_worker_that_is_told_to_stop_hands_its_turn_back(
         serving(database_url, tmp_path, SLOW, DRAIN_SECONDS="0.6") as one,
         serving(database_url, tmp_path, FAST) as two,
     ):
-        started = await person.start(one.url)
+        with two.held():  # so that it is the other that answers
+            started = await person.begin(one.url)
         async with (
             person.watch(one.url, started["session_id"], after=0) as here,
             person.watch(two.url, started["session_id"], after=0) as watching,

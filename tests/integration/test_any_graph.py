@@ -158,7 +158,8 @@ async def test_a_killed_workers_graph_goes_on_and_its_text_is_exact(
 ) -> None:
     settings = {"GRAPH": "tests.support.graphs:slow", "LEASE_SECONDS": "1.5"}
     with serving(database_url, tmp_path, **settings) as one, serving(database_url, tmp_path, **settings) as two:
-        started = await person.start(one.url, input={"topic": "iron"})
+        with two.held():  # so that it is the other that answers
+            started = await person.begin(one.url, input={"topic": "iron"})
         async with person.watch(two.url, started["session_id"], after=0) as watching:
             await watching.until("token", count=15)
             one.kill()

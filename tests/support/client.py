@@ -62,6 +62,13 @@ class Person:
         started: dict[str, Any] = reply.json()
         return started
 
+    async def begin(self, url: str, **body: Any) -> dict[str, Any]:
+        """As `start`, and returns when the first token has come."""
+        started = await self.start(url, **body)
+        async with self.watch(url, started["session_id"], after=started["after"]) as watching:
+            await watching.until("token")
+        return started
+
     @asynccontextmanager
     async def watch(
         self, url: str, session_id: str, after: int | None = None, last_event_id: int | None = None, **query: str
