@@ -150,6 +150,7 @@ async def test_a_connection_that_went_silent_is_replaced(server: Server, worker:
             await tab.until_tails(2)
         await check_exact(tab, visitor, server)
         assert len(tab.tails) == 2
+        await visitor.leave()
 
 
 async def test_a_laptop_that_was_closed_for_an_hour_shows_what_was_written_meanwhile(
@@ -169,6 +170,7 @@ async def test_a_laptop_that_was_closed_for_an_hour_shows_what_was_written_meanw
         assert await tab.answer.get_attribute("data-status") == "running"
         await tab.page.clock.fast_forward("01:00:00")
         await check_exact(tab, visitor, server)
+        await visitor.leave()
 
 
 async def test_ten_tabs_over_http_1_all_work(endless: Server, visitor: Visitor) -> None:

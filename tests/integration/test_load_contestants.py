@@ -14,6 +14,8 @@ pytestmark = pytest.mark.direct  # it brings its own cluster
 
 SERVER = ("-c", "import time; print('answers at http://', flush=True); time.sleep(600)")
 WAIT_SECONDS = 20
+# The backend of a connection that was just closed ends as its parent stands still, which does not take it away then.
+STILL = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
@@ -28,8 +30,8 @@ def _all_of(one: Contestant) -> list[psutil.Process]:
     return [psutil.Process(one.servers[0].process.pid), postgres, *postgres.children(recursive=True)]
 
 
-def _stopped(one: Contestant) -> list[bool]:
-    return [process.status() == psutil.STATUS_STOPPED for process in _all_of(one)]
+def _states(one: Contestant) -> set[str]:
+    return {process.status() for process in _all_of(one)}
 
 
 @pytest.mark.timeout(60)
@@ -39,8 +41,8 @@ def test_a_contestants_cluster_stands_still_with_its_servers_and_ends_with_them(
         with one.awake(), psycopg.connect(one.database_url) as connection:
             connection.execute("select 1")
             assert len(_all_of(one)) > 4
-            assert not any(_stopped(one))
-        _wait_for(lambda: all(_stopped(one)))
+            assert psutil.STATUS_STOPPED not in _states(one)
+        _wait_for(lambda: _states(one) <= STILL)
         with one.awake(), psycopg.connect(one.database_url) as connection:
             connection.execute("select 1")
         everything = _all_of(one)
