@@ -35,21 +35,33 @@ router = APIRouter()
 
 
 async def start(replica: Replica, owner: str, body: StartRequest, watching: ExitStack) -> tuple[Turn, Watch]:
-    """Commits the turn, then hints. The session is watched first, so that no event of the turn can be missed."""
-    began_ns = time.time_ns()
+    """Commits the turn, claimed where this process has a place for it; else others are told. The session is watched
+    first, so that no event of the turn can be missed."""
+    began_ns, turn_id = time.time_ns(), uuid4()
     request_id = body.request_id or str(uuid4())
     session_id = body.session_id or uuid5(SESSIONS_NAMESPACE, f"{owner}\n{request_id}")
     if body.given:
         await _check_given(replica, owner, session_id, body)
     watch = watching.enter_context(replica.hub.watch(session_id))
     async with replica.limits.starting(owner, body.message) as quota:
-        turn = await replica.log.start(session_id, owner, request_id, body.message, body.replaces, body.given, quota)
-    logs.speak_of(session_id, turn.turn_id)
-    if turn.created:
-        replica.spans.started(session_id, turn.turn_id, began_ns)
-        logger.info("turn started")
-        watch.begin(turn.first_seq - 1, active=True)
-        replica.started(turn)
+        with replica.starting(session_id, turn_id) as claimant:
+            turn = await replica.log.start(
+                session_id,
+                owner,
+                request_id,
+                body.message,
+                body.replaces,
+                body.given,
+                quota,
+                turn_id=turn_id,
+                claimant=claimant,
+            )
+            logs.speak_of(session_id, turn.turn_id)
+            if turn.created:
+                replica.spans.started(session_id, turn.turn_id, began_ns)
+                logger.info("turn started")
+                watch.begin(turn.first_seq - 1, active=True)
+                replica.started(turn, claimant)
     return turn, watch
 
 

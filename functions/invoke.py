@@ -6,13 +6,13 @@ The call is a hint, for speed. The row in `turns` is the queue, and `sweep` find
 import json
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from functions.replica import Replica
-from graph.eventlog.log import Candidate, Log, Pool
+from graph.eventlog.log import Candidate, Claimant, Log, Pool, Turn
 
 logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 1
@@ -55,8 +55,12 @@ class Invoker:
             return False
         return True
 
-    def started(self, session_id: UUID, turn_id: UUID) -> None:
-        self.call(session_id)
+    def starting(self, session_id: UUID, turn_id: UUID) -> AbstractContextManager[None]:
+        """Nothing runs here."""
+        return nullcontext()
+
+    def started(self, turn: Turn, claimant: Claimant | None) -> None:
+        self.call(turn.session_id)
 
     async def silent(self, session_id: UUID) -> None:
         """A turn that somebody had begun and left, or whose first call was lost."""

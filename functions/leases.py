@@ -45,7 +45,7 @@ class Leases:
         self._log, self._connect, self.seconds = log, connect, seconds
         self._connection: AsyncConnection[Any] | None = None
         self._held: dict[UUID, Lease] = {}
-        self._given_up: list[Lease] = []
+        self._given_up: dict[HeldTurn, asyncio.Future[None]] = {}  # each with what has to be over first
         self._notified = False
         self._outage = Outage(logger, "no lease is renewed")
         self._renewing: set[asyncio.Task[bool]] = set()
@@ -65,16 +65,20 @@ class Leases:
         """Whether this attempt is still here: its lease ran out while the process slept, and is renewed now; or it was
         given up and is handed back as soon as its task is over. Nothing of that costs an attempt."""
         held = self._held.get(candidate.session_id)
-        if held is not None and not held.turn.fenced and _same(held, candidate):
+        if held is not None and not held.turn.fenced and _same(held.turn, candidate):
             self._renew_now.set()
             return True
-        return any(_same(lease, candidate) for lease in self._given_up)
+        return any(_same(turn, candidate) for turn in self._given_up)
 
     def take(self, turn: HeldTurn, task: "asyncio.Task[None]", asked: float, seconds: float) -> None:
         """Of a turn just claimed for so long; `asked` is the loop's time before the claim."""
         if earlier := self._held.get(turn.session_id):
             self._give_up(earlier)  # this process lost the lease without having noticed
         self._held[turn.session_id] = Lease(turn, task, seconds, self._timer(turn, self._ends(asked)))
+
+    def unsure(self, turn: HeldTurn, over: "asyncio.Future[None]") -> None:
+        """It may be this process's, which does not run it: it is handed back once `over` is done."""
+        self._given_up[turn] = over
 
     def drop(self, turn: HeldTurn) -> None:
         """Its task is over."""
@@ -116,29 +120,29 @@ class Leases:
         """All of them, as far as that is possible in HAND_BACK_SECONDS: it costs no attempt."""
         for lease in self:
             self._give_up(lease)
-        given_up, self._given_up = self._given_up, []
+        given_up, self._given_up = self._given_up, {}
         with suppress(LogError, psycopg.Error, TimeoutError):
             async with asyncio.timeout(HAND_BACK_SECONDS):
-                await asyncio.gather(*(self._hand_back(lease.turn) for lease in given_up), return_exceptions=True)
+                await asyncio.gather(*map(self._hand_back, given_up), return_exceptions=True)
 
     async def hand_back_given_up(self) -> None:
-        """The turns that were stopped because their leases could not be renewed, and those that were taken away: by a
-        cancel, or by somebody who could not know that this process lives. Raises DatabaseUnavailable; a turn whose row
-        somebody holds waits for the next time, and what is refused for good is left to its lease."""
-        for lease in [lease for lease in self._given_up if lease.task.done()]:
+        """The turns that were stopped because their leases could not be renewed; those that were taken away: by a
+        cancel, or by somebody who could not know that this process lives; and the unsure ones. Raises
+        DatabaseUnavailable; a turn whose row somebody holds waits for the next time, and what is refused for good is
+        left to its lease."""
+        for turn in [turn for turn, over in self._given_up.items() if over.done()]:
             try:
-                await self._hand_back(lease.turn)
+                await self._hand_back(turn)
             except TurnLocked:
                 continue
             except psycopg.Error:
-                logger.exception("a turn cannot be handed back", extra={"turn_id": str(lease.turn.turn_id)})
-            self._given_up.remove(lease)
+                logger.exception("a turn cannot be handed back", extra={"turn_id": str(turn.turn_id)})
+            self._given_up.pop(turn, None)
 
     def _give_up(self, lease: Lease) -> None:
         """The turn stops here, and is handed back once its task is over."""
         lease.stop_timer.cancel()
-        if lease not in self._given_up:
-            self._given_up.append(lease)
+        self._given_up[lease.turn] = lease.task
         lease.turn.fence()
 
     async def _hand_back(self, turn: HeldTurn) -> None:
@@ -226,5 +230,5 @@ class Leases:
         self._connection = connection
 
 
-def _same(lease: Lease, candidate: Candidate) -> bool:
-    return (lease.turn.turn_id, lease.turn.attempt) == (candidate.turn_id, candidate.attempt)
+def _same(turn: HeldTurn, candidate: Candidate) -> bool:
+    return (turn.turn_id, turn.attempt) == (candidate.turn_id, candidate.attempt)

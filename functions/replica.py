@@ -5,7 +5,13 @@ Nothing of it is needed by another process: any replica serves any request.
 
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 from uuid import UUID
@@ -21,7 +27,7 @@ from functions.tracing import Spans, open_spans
 from graph.eventlog.connection import SILENCE, Connection
 from graph.eventlog.events import Event
 from graph.eventlog.hub import Hub
-from graph.eventlog.log import PREPARE_THRESHOLD, Turn, open_pool
+from graph.eventlog.log import PREPARE_THRESHOLD, Claimant, Turn, open_pool
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.silence import Silence
 from graph.eventlog.wakeups import Wakeups
@@ -34,7 +40,8 @@ OWNER_KEY = "owner_key"
 class TurnWorker(Protocol):
     """What a replica asks of the worker in its process; the tail path must not import the worker itself."""
 
-    def started(self, session_id: UUID, turn_id: UUID) -> None: ...
+    def starting(self, session_id: UUID, turn_id: UUID) -> AbstractContextManager[Claimant | None]: ...
+    def started(self, turn: Turn, claimant: Claimant | None) -> None: ...
     def holds(self, session_id: UUID) -> bool: ...
     def queued(self) -> None: ...
     async def silent(self, session_id: UUID) -> None: ...
@@ -79,12 +86,17 @@ class Replica:
         if self.wakeups is not None:
             self.wakeups.committed(events)
 
-    def started(self, turn: Turn) -> None:
-        """A turn that this process has queued: its first event for who watches here, and hints, only for speed."""
+    def starting(self, session_id: UUID, turn_id: UUID) -> AbstractContextManager[Claimant | None]:
+        """Around a start, and what it tells `started`: who claims that turn as it begins, or None."""
+        return nullcontext() if self.worker is None else self.worker.starting(session_id, turn_id)
+
+    def started(self, turn: Turn, claimant: Claimant | None = None) -> None:
+        """A turn that this process has queued: its first event for who watches here; and to the worker, who runs it
+        when its start has claimed it. Else hints, only for speed."""
         if turn.began is not None:
             self.hub.publish([turn.began])
         if self.worker is not None:
-            self.worker.started(turn.session_id, turn.turn_id)
+            self.worker.started(turn, claimant)
         elif self.wakeups is not None:
             self.wakeups.queued(turn.session_id)
 

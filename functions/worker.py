@@ -4,8 +4,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from uuid import UUID
 
 import langsmith
@@ -18,8 +18,8 @@ from graph import measures
 from graph.any_graph import AnyGraph
 from graph.builder import build_graph, open_parts
 from graph.deadlines import Deadlines
-from graph.eventlog.errors import LogError, TurnLocked
-from graph.eventlog.log import Candidate, Claim, Log
+from graph.eventlog.errors import DatabaseUnavailable, LogError, TurnLocked
+from graph.eventlog.log import Candidate, Claim, Claimant, Log, Turn
 from graph.eventlog.outage import Outage
 from graph.eventlog.saver import EventLogSaver
 from graph.eventlog.writer import HeldTurn, Writer
@@ -48,7 +48,7 @@ class Worker:
         self.leases = Leases(log, connect, lease_seconds)
         self._places = asyncio.Semaphore(CLAIMS_AT_ONCE)
         self._outage = Outage(logger, "no turn is claimed")
-        self._claiming: set[asyncio.Task[None]] = set()
+        self._claiming: set[asyncio.Future[None]] = set()
         self._refused: dict[UUID, float] = {}
         self._wanted = asyncio.Event()
         self._stopping = self._leaving = False
@@ -57,10 +57,33 @@ class Worker:
     def running(self) -> int:
         return len(self.leases)
 
-    def started(self, session_id: UUID, turn_id: UUID) -> None:
-        """A turn that this process has just queued: claimed at once, without a poll."""
-        if not self._stopping and self._free() > 0:
-            self._claim(Candidate(session_id, turn_id))
+    @contextmanager
+    def starting(self, session_id: UUID, turn_id: UUID) -> Iterator[Claimant | None]:
+        """Keeps a place for a turn that this process is about to queue, so that its start claims it too, which saves a
+        transaction. None: there is no place. A start without an answer may have claimed it all the same."""
+        if self._stopping or self._free() <= 0:
+            yield None
+            return
+        loop = asyncio.get_running_loop()
+        place = loop.create_future()
+        self._claiming.add(place)
+        try:
+            yield Claimant(self.name, self.leases.seconds, loop.time())
+        except BaseException as error:
+            if isinstance(error, DatabaseUnavailable) or not isinstance(error, LogError):
+                self.leases.unsure(HeldTurn(session_id, turn_id, attempt=1, next_seq=0), place)
+            raise
+        finally:
+            self._claiming.discard(place)
+            if not place.done():  # a worker that stops waits no longer
+                place.set_result(None)
+
+    def started(self, turn: Turn, claimant: Claimant | None) -> None:
+        """A turn that this process has just queued: it runs at once, without a poll."""
+        if turn.claim is not None and claimant is not None:
+            self._begin(turn.claim, claimant.asked, claimant.lease_seconds)
+        elif not self._stopping and self._free() > 0:
+            self._claim(Candidate(turn.session_id, turn.turn_id))
 
     def holds(self, session_id: UUID) -> bool:
         """Whether a turn of it runs here."""

@@ -13,7 +13,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,7 +37,8 @@ from functions.replica import Replica
 from functions.settings import Settings
 from graph.eventlog.events import Event, NewEvent, encode_data, timestamp
 from graph.eventlog.hub import RING_MAX_FRAMES, Hub
-from graph.eventlog.log import Candidate, open_pool
+from graph.eventlog.log import Candidate, Claimant, open_pool
+from graph.eventlog.log import Turn as StartedTurn
 from graph.eventlog.saver import EventLogSaver
 from graph.eventlog.writer import HeldTurn, Writer
 
@@ -63,8 +64,11 @@ class Emitting:
         self._log, self._writer = replica.log, writer
         self._turns: set[asyncio.Task[None]] = set()
 
-    def started(self, session_id: UUID, turn_id: UUID) -> None:
-        task = asyncio.create_task(self._emit(Candidate(session_id, turn_id)))
+    def starting(self, session_id: UUID, turn_id: UUID) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def started(self, turn: StartedTurn, claimant: Claimant | None) -> None:
+        task = asyncio.create_task(self._emit(Candidate(turn.session_id, turn.turn_id)))
         self._turns.add(task)
         task.add_done_callback(self._turns.discard)
 

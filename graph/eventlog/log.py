@@ -35,15 +35,24 @@ RENEW_AGAIN_SECONDS = (0.01, 0.02, 0.05)
 PREPARE_THRESHOLD = 5  # executions; never behind PgBouncer in transaction mode
 
 
+class Claimant(NamedTuple):
+    """A worker with a free place. `asked`, its clock before the claim, tells it when the lease ends at the latest."""
+
+    worker: str
+    lease_seconds: float
+    asked: float
+
+
 class Turn(NamedTuple):
     """A turn's row as `start` leaves it. `first_seq` is the seq of its `turn_started`; `began` that event, when this
-    start has made the turn."""
+    start has made the turn; `claim` the claimant's, who is to run it."""
 
     session_id: UUID
     turn_id: UUID
     first_seq: int
     status: TurnStatus
     began: Event | None
+    claim: "Claim | None" = None
 
     @property
     def created(self) -> bool:
@@ -154,6 +163,11 @@ def _refuse_beyond_quota(asked: Row | None) -> None:
         raise errors.TooManyTurns(asked["active"], asked["seconds"])
 
 
+def _claim_parameters(candidate: Candidate, worker: str, lease_seconds: float, reason: str = "") -> Row:
+    """`reason` is said to the readers of an attempt that is not the first."""
+    return {**candidate._asdict(), "worker": worker, "lease_seconds": lease_seconds, "reason": reason}
+
+
 class Renewal(NamedTuple):
     """Positions: of the leases that last on, and of those of which nothing is known, for somebody holds their rows."""
 
@@ -247,14 +261,18 @@ class Log:
         replaces: UUID | None = None,
         given: Mapping[str, Any] | None = None,
         quota: Quota = UNLIMITED,
+        turn_id: UUID | None = None,
+        claimant: Claimant | None = None,
     ) -> Turn:
-        """Commits a queued turn and its `turn_started`. The same request_id gives the same turn, never a second.
+        """Commits a queued turn and its `turn_started`. The same request_id gives the same turn, never a second. A turn
+        that is made here is claimed for the `claimant`, if there is one, in the same transaction.
 
         `given` are the fields that only another graph's turn has: `command`, `input`.
 
-        Raises SessionNotFound (another owner's, or erased), SessionBusy, NotTheLastTurn, TooManyTurns.
+        Raises SessionNotFound (another owner's, or erased), SessionBusy, NotTheLastTurn, TooManyTurns. After
+        DatabaseUnavailable nobody knows whether there is a turn `turn_id`, and whether the claimant has it.
         """
-        turn_id = uuid4()
+        turn_id = turn_id or uuid4()
         data = {"message": message, "request_id": request_id, "turn_id": str(turn_id), **(given or {})}
         if replaces is not None:
             data["replaces"] = str(replaces)
@@ -272,16 +290,17 @@ class Log:
             **quota._asdict(),
         }
         while True:  # again only when the active turn that was in the way ended in between
-            turn = await self._try_start(parameters)
+            turn = await self._try_start(parameters, claimant)
             if turn is not None:
                 return turn
 
-    async def _try_start(self, parameters: Row) -> Turn | None:
+    async def _try_start(self, parameters: Row, claimant: Claimant | None) -> Turn | None:
         """One flight. For a stranger the first statement gives no row and the others insert nothing.
 
         With `replaces` it may have made a session in which there is nothing to replace: that is rolled back.
         """
         replaces = parameters["replaces"] is not None
+        claimed: AsyncCursor[Row] | None = None
         async with self._transaction(pipeline=not replaces) as connection:
             asked = await _ask_quota(connection, parameters)
             session = await connection.execute(query("start_session"), parameters)
@@ -290,6 +309,9 @@ class Log:
             result = await connection.execute(query("start_result"), parameters)
             if replaces and session.rowcount and not result.rowcount:
                 raise errors.NotTheLastTurn
+            if claimant is not None:  # no lock_turn: until the commit nobody else can append to this turn, or end it
+                new = Candidate(parameters["session_id"], parameters["turn_id"])
+                claimed = await connection.execute(query("claim"), _claim_parameters(new, *claimant[:2]))
         if asked is not None:
             _refuse_beyond_quota(await asked.fetchone())
         if await session.fetchone() is None:
@@ -304,7 +326,9 @@ class Log:
             return turn
         measures.STARTED.inc()
         began = Event(turn.session_id, turn.first_seq, turn.turn_id, 0, "turn_started", parameters["data"])
-        return turn._replace(began=began)
+        if claimed is None or (claim := await claimed.fetchone()) is None:
+            return turn._replace(began=began)
+        return turn._replace(began=began, status="running", claim=Claim(turn.session_id, turn.turn_id, **claim))
 
     async def candidates(self, limit: int) -> list[Candidate]:
         return [Candidate(**row) for row in await self._rows("candidates", limit=limit)]
@@ -312,7 +336,7 @@ class Log:
     async def claim(self, candidate: Candidate, worker: str, lease_seconds: float, reason: str) -> Claim | None:
         """Takes the turn for one attempt, or None when another was first, or holds its row. A later attempt appends
         `reset`."""
-        parameters = {**candidate._asdict(), "worker": worker, "lease_seconds": lease_seconds, "reason": reason}
+        parameters = _claim_parameters(candidate, worker, lease_seconds, reason)
         try:
             async with self._transaction(pipeline=True) as connection:
                 await connection.execute(f"set local lock_timeout = '{LOCK_PATIENCE_ALONE}'")

@@ -12,6 +12,7 @@ import pytest
 
 from functions.turns import cancel as operator_cancel
 from functions.worker import MAX_CLAIMS
+from graph.eventlog.errors import DatabaseUnavailable
 from graph.eventlog.events import Event
 from graph.eventlog.log import Turn
 from graph.parts import Parts
@@ -206,6 +207,63 @@ async def test_a_turn_that_starts_here_waits_for_no_look_at_the_queue(
         monkeypatch.setattr(shop.log, "candidates", never)
         await looking.wait()
         assert (await shop.ended(await shop.ask()))[-1].type == "done"
+
+
+async def test_a_turn_that_starts_here_is_claimed_by_its_start(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a transaction more, where there is a place; else it waits in the queue."""
+    async with wire(hangs("Iron"), says("Iron")) as wired, workshop(database_url, wired, max_turns=1) as shop:
+        with monkeypatch.context() as patched:
+            patched.setattr(shop.log, "claim", None)
+            turns = await asyncio.gather(shop.ask(), shop.ask())
+            (running,), (queued,) = ([t for t in turns if (t.claim is None) == waits] for waits in (False, True))
+            await shop.until(running, "token")
+            assert (shop.worker.running, types(await shop.events(queued))) == (1, ["turn_started"])
+        await shop.cancel(running)
+        assert (await shop.ended(queued))[-1].type == "done"
+
+
+async def test_a_start_whose_answer_was_lost_costs_its_turn_neither_time_nor_an_attempt(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workshop(database_url, lease_seconds=3600) as shop:
+        start, session_id = shop.log.start, uuid4()
+
+        async def loses_the_answer(*arguments: Any, **settings: Any) -> Any:
+            assert (await start(*arguments, **settings)).claim is not None
+            raise DatabaseUnavailable
+
+        with monkeypatch.context() as patched:
+            patched.setattr(shop.log, "start", loses_the_answer)
+            with pytest.raises(DatabaseUnavailable):
+                await shop.ask(session_id=session_id)
+        (began,) = await shop.log.events(session_id)
+        turn = Turn(session_id, began.turn_id, 1, "running", None)
+        events = await shop.ended(turn)
+        assert (events[-1].type, counts(database_url, turn)) == ("done", (2, 1))
+
+
+async def test_a_worker_that_drains_waits_for_a_start_under_way_and_answers_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workshop(database_url, drain_seconds=20) as shop:
+        start, asked, goes_on = shop.log.start, asyncio.Event(), asyncio.Event()
+
+        async def waits(*arguments: Any, **settings: Any) -> Any:
+            asked.set()
+            await goes_on.wait()
+            return await start(*arguments, **settings)
+
+        monkeypatch.setattr(shop.log, "start", waits)
+        asking = asyncio.create_task(shop.ask())
+        await asked.wait()
+        draining = asyncio.create_task(shop.replica.drain())
+        await until(lambda: shop.replica.hub.draining)
+        goes_on.set()
+        await draining
+        events = await shop.events(await asking)
+        assert (events[-1].type, counts(database_url, await asking)) == ("done", (1, 0))
 
 
 async def test_a_hand_back_that_is_refused_for_good_keeps_no_turn_waiting(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -22,7 +22,7 @@ from graph.eventlog.errors import (
     TurnNotFound,
 )
 from graph.eventlog.events import ENDS, Event
-from graph.eventlog.log import Candidate, Renewal, renew
+from graph.eventlog.log import Candidate, Claim, Claimant, Renewal, renew
 from graph.eventlog.saver import EventLogSaver
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.snapshot import fold
@@ -340,6 +340,39 @@ async def test_a_second_turn_waits_for_the_first_to_end(log: Sessions) -> None:
     with pytest.raises(SessionBusy):
         await started(log, first.session_id)
     assert len(await all_events(log, first.session_id)) == 1
+
+
+async def test_a_start_claims_its_turn_as_a_claim_would(database_url: str, log: Sessions) -> None:
+    """In its own transaction; also the second of a session, and one that replaces another."""
+    session_id, claimant = uuid4(), Claimant("worker", 30, 0)
+
+    def row(turn_id: UUID) -> tuple[Any, ...] | None:
+        with psycopg.connect(database_url) as connection:
+            return connection.execute(
+                "select status, attempt, handed_back, worker, extract(epoch from lease_until - created_at)::float8"
+                " from turns where turn_id = %s",
+                [turn_id],
+            ).fetchone()
+
+    first = await log.start(session_id, OWNER, "one", "first", claimant=claimant)
+    assert (first.claim, first.status, row(first.turn_id)) == (
+        Claim(session_id, first.turn_id, 1, 1, 2, 0, first.began and first.began.data),
+        "running",
+        ("running", 1, 0, "worker", 30),
+    )
+    assert await log.claim(Candidate(session_id, first.turn_id), "another", 30, "") is None
+    again = await log.start(session_id, OWNER, "one", "first", claimant=claimant)
+    assert again == first._replace(began=None, claim=None)
+    with pytest.raises(SessionBusy):
+        await log.start(session_id, OWNER, "two", "second", claimant=claimant)
+    assert row(first.turn_id) == ("running", 1, 0, "worker", 30)
+    async with open_writer(database_url) as writer:
+        turn = HeldTurn(session_id, first.turn_id, 1, 2)
+        await writer.append(turn, done(turn, "one"))
+        await writer.flush(turn)
+    second = await log.start(session_id, OWNER, "two", "second", first.turn_id, claimant=claimant)
+    assert second.claim == Claim(session_id, second.turn_id, 1, 3, 4, 0)
+    assert [event.type for event in await all_events(log, session_id)] == ["turn_started", "done", "turn_started"]
 
 
 async def test_another_owner_finds_nothing(log: Sessions) -> None:

@@ -27,7 +27,7 @@ from graph.eventlog import hub as hub_module
 from graph.eventlog.errors import Fenced, NotTheLastTurn, SessionBusy, SessionNotFound, TurnLocked, TurnNotFound
 from graph.eventlog.events import Event
 from graph.eventlog.hub import Frame, Hub, Reader
-from graph.eventlog.log import Candidate, open_pool, renew
+from graph.eventlog.log import Candidate, Claim, Claimant, open_pool, renew
 from graph.eventlog.log import Row as LogRow
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.snapshot import Snapshot
@@ -208,7 +208,7 @@ class Conversations(RuleBasedStateMachine):
     # What can happen. Each tells whether it did anything.
 
     async def start(self, who: int, how: int) -> bool:
-        """A request_id may have been sent before; `how` may ask to replace the newest turn."""
+        """A request_id may have been sent before; `how` may ask to replace the newest turn, or to claim the new one."""
         session_id = self._session(who)
         request_id = f"request-{how % 12}"
         before = self._turns(session_id)
@@ -216,7 +216,8 @@ class Conversations(RuleBasedStateMachine):
         known = self._requests(session_id).get(request_id)
         busy = any(turn.status in ("queued", "running") for turn in before)
         try:
-            turn = await self.log.start(session_id, OWNER, request_id, f"question {how}", replaces)
+            claimant = Claimant("starter", 0 if how % 2 else 60, 0) if how % 3 == 0 else None
+            turn = await self.log.start(session_id, OWNER, request_id, f"question {how}", replaces, claimant=claimant)
         except SessionNotFound:
             assert session_id in self.erased
             return True
@@ -228,6 +229,10 @@ class Conversations(RuleBasedStateMachine):
             return True
         assert self.racing or (str(turn.turn_id) == known) == (known is not None), "the same request is the same turn"
         assert self.racing or turn.created == (known is None and not busy)
+        assert (turn.claim is not None) == (turn.created and claimant is not None), "who starts a turn claims it"
+        if turn.claim is not None:
+            assert turn.claim.attempt == 1
+            self._hold(turn.claim, how)
         return True
 
     async def claim(self, who: int, how: int) -> bool:
@@ -243,9 +248,12 @@ class Conversations(RuleBasedStateMachine):
         assert self.racing or (claim is not None) == (free and attempt == seen.attempt), (seen, free, claim)
         if claim is None:
             return True
+        self._hold(claim, how)
+        return True
+
+    def _hold(self, claim: Claim, how: int) -> None:
         turn = HeldTurn(claim.session_id, claim.turn_id, claim.attempt, claim.next_seq)
         self.held.append(Held(turn, self.world.replicas[how // 2 % 2]))
-        return True
 
     async def answer(self, who: int, how: int) -> bool:
         """The usual beginning, so that the rest has something to disturb."""

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,7 +16,7 @@ from functions.replica import POLL_SECONDS_ALONE, POLL_SECONDS_WITH_NOTIFY, Repl
 from functions.settings import Settings
 from graph.eventlog import wakeups as wakeups_module
 from graph.eventlog.events import Event, GenerationStart, new_event
-from graph.eventlog.log import Candidate
+from graph.eventlog.log import Candidate, Claimant, Turn
 from graph.eventlog.wakeups import Wakeups
 from tests.support.turns import OWNER, held, open_writer, started, token
 from tests.support.waiting import until
@@ -311,7 +311,10 @@ class WorkerThatHears:
         self.held: UUID | None = None
         self.told: list[UUID] = []
 
-    def started(self, session_id: UUID, turn_id: UUID) -> None: ...
+    def starting(self, session_id: UUID, turn_id: UUID) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def started(self, turn: Turn, claimant: Claimant | None) -> None: ...
     def notified(self, works: bool) -> None: ...
     async def silent(self, session_id: UUID) -> None: ...
     async def drain(self, seconds: float) -> None: ...

@@ -39,8 +39,19 @@ class Workshop:
         replaces: UUID | None = None,
         given: dict[str, Any] | None = None,
     ) -> Turn:
-        turn = await self.log.start(session_id or uuid4(), OWNER, str(uuid4()), message, replaces, given)
-        self.replica.started(turn)
+        session_id, turn_id = session_id or uuid4(), uuid4()
+        with self.replica.starting(session_id, turn_id) as claimant:
+            turn = await self.log.start(
+                session_id,
+                OWNER,
+                str(uuid4()),
+                message,
+                replaces,
+                given,
+                turn_id=turn_id,
+                claimant=claimant,
+            )
+            self.replica.started(turn, claimant)
         return turn
 
     def die(self) -> list[Lease]:
