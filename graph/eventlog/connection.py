@@ -51,6 +51,7 @@ class Connection(AsyncConnection[Any]):
             timer.cancel()
             if self._giving_up is not None:
                 self._giving_up.cancel()
+                await self.close()  # a cancel that comes late would hit the next statement
 
     def _begin_to_give_up(self) -> None:
         self._giving_up = asyncio.create_task(self._give_up())

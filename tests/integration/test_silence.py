@@ -13,6 +13,7 @@ from functions.frames import encode
 from functions.replica import open_replica
 from functions.settings import Settings
 from functions.worker import open_worker
+from graph.eventlog.connection import Connection
 from graph.eventlog.errors import DatabaseUnavailable
 from graph.eventlog.hub import Frame
 from graph.eventlog.sessions import Sessions
@@ -84,6 +85,22 @@ async def test_a_statement_that_waits_for_a_lock_is_taken_back_from_the_server(
         assert await waiting.fetchall() == []
         await rival.rollback()
         assert await replica.log.claim(candidate, "worker", 60, "worker_lost") is not None
+
+
+async def test_a_cancel_that_comes_late_finds_no_later_statement(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes over a connection of its own, and the statement may have its answer meanwhile."""
+
+    async def is_under_way(connection: Connection, *, timeout: float) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("graph.eventlog.connection.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(Connection, "cancel_safe", is_under_way)
+    async with await Connection.connect(database_url, autocommit=True) as connection:
+        late = await connection.execute("select 'late' from pg_sleep(0.3)")
+        assert await late.fetchall() == [("late",)]
+        assert connection.closed
 
 
 @pytest.mark.direct  # notifications do not pass through PgBouncer
