@@ -88,14 +88,20 @@ def _scripted(
         for n in (1, 2, 3)
     ]
 
-    async def search(question: str) -> Found:
+    async def staged(stage: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Stamped as its tokens are, in the first passage: when the stage began and ended, for whoever measures how
+        late each is shown."""
+        began = time.time_ns() // 1000
         await asyncio.sleep(stage_ms / 1000)
-        return Found(passages)
+        if not stamp:
+            return found
+        stamps = f"{stage}_start:{began} {stage}_complete:{time.time_ns() // 1000} "
+        return [{**found[0], "text": stamps + found[0]["text"]}, *found[1:]]
+
+    async def search(question: str) -> Found:
+        return Found(await staged("retrieval", passages))
 
     async def rerank(question: str, found: list[dict[str, Any]]) -> Ranked:
-        await asyncio.sleep(stage_ms / 1000)
-        if stamp:  # as its tokens: the moment that the stage ended, for whoever measures how late that is shown
-            found = [{**one, "text": f"ended:{time.time_ns() // 1000} {one['text']}"} for one in found]
-        return Ranked(found, [], None)
+        return Ranked(await staged("reranking", found), [], None)
 
     return search, rerank

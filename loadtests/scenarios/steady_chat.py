@@ -1,9 +1,9 @@
 """Everybody asks at a steady pace and reads each answer to its end.
 
 What is measured, from the moment that the question was due: accepted (the POST's answer), first event, first stage,
-first token, whole (the last frame). token_lag: a token's making in the model → its arrival; stage_lag: the end of the
-reranking stage in the model → its arrival; search: retrieval begins → generation begins; token_gap: between two frames
-with tokens.
+first token, whole (the last frame). token_lag: a token's making in the model → its arrival; stage_lag: a stage's
+begin or end in the model → its frame's arrival, the longest of the answer; search: retrieval begins → generation
+begins; token_gap: between two frames with tokens.
 """
 
 import math

@@ -207,7 +207,9 @@ class Visitor(HttpUser):
         if begun is not None and searched is not None:
             RESULTS.add("search_ms", 1000 * (searched - begun))
         gaps, whole = reading.gaps(), 1000 * (reading.ended_at - reading.asked_at)
-        RESULTS.add("stage_lag_ms", *reading.stage_lags)
+        for stage, lag in reading.stage_lags().items():
+            RESULTS.add(f"{stage}_lag_ms", lag)
+        RESULTS.add("stage_lag_ms", *sorted(reading.stage_lags().values())[-1:])
         RESULTS.add("token_lag_ms", *reading.token_lags)
         RESULTS.add("token_gap_ms", *gaps)
         RESULTS.add("whole_ms", whole)

@@ -6,16 +6,19 @@ import random
 import shlex
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from loadtests import limits, run, targets
+from graph import parts
+from loadtests import limits, load_report, run, targets
 from loadtests.histogram import Histogram
 from loadtests.limits import Verdict
 from loadtests.results import Results
-from loadtests.sse import Parser, Reading
+from loadtests.sse import STAGES, Parser, Reading
 
 ROOT = Path(__file__).parents[2]
 STAMP = "2026-11-24T10:00:00.000Z"
@@ -59,9 +62,21 @@ def test_a_repeated_frame_a_second_end_and_another_text_are_noticed() -> None:
     assert any(s.startswith("text") for s in _read(*frames[:-1], _frame(5, "done", message={"content": "a c "})).wrong)
 
 
-def test_stages_in_another_order_are_noticed() -> None:
-    reading = _read(_frame(1, "generation_start"), _frame(2, "retrieval_start"), _frame(3, "cancelled", content=""))
-    assert reading.wrong == ["out of order: a stage began before the one that leads to it"]
+def test_whatever_comes_after_the_end_is_noticed() -> None:
+    late = _read(*_answer("a "), _frame(5, "token", content="b "))
+    assert late.wrong == ["repeated: token 5 after the end"]
+    assert _read(*_answer("a "), b"event: ping\ndata: {}\n\n").wrong == []
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [("generation_start", "retrieval_start"), ("reranking_start", "retrieval_complete")]
+)
+def test_stages_in_another_order_are_noticed_though_they_came_in_one_piece(first: str, then: str) -> None:
+    reading = Reading("session", "turn", 0, 100.0)
+    frames = [_frame(1, first), _frame(2, then), _frame(3, "cancelled", content="")]
+    for frame in Parser().feed(b"".join(frames)):
+        reading.receive(frame, 100.5)
+    assert reading.wrong == ["out of order: a stage was shown before the one that leads to it"]
 
 
 def test_text_after_a_reset_counts_alone() -> None:
@@ -94,11 +109,22 @@ def test_a_token_that_was_said_while_its_reader_was_away_has_no_lag() -> None:
     assert reading.tokens == 4
 
 
-def test_a_stages_lag_begins_in_the_model_and_not_at_the_frames_stamp() -> None:
-    ended = time.time() - 0.4
-    source = {"text": f"ended:{round(1e6 * ended)} Words."}
-    (lag,) = _read(_frame(1, "reranking_complete", sources=[source])).stage_lags
-    assert 400 <= lag < 1000
+async def test_each_stages_lag_begins_in_the_model_and_not_at_the_frames_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model's clock shows 100, 101, 102, 103 s at the two stages' begins and ends; each frame comes at 110."""
+    clock = iter(range(100, 104))
+    monkeypatch.setattr(parts, "time", SimpleNamespace(time_ns=lambda: next(clock) * 10**9))
+    search, rerank = parts._scripted(0, stamp=True)
+    sources = (await rerank("", (await search("")).passages)).sources
+    reading = Reading("session", "turn", 0, 90.0)
+    frames = [
+        _frame(n, stage, **({"sources": sources} if stage == "reranking_complete" else {}))
+        for n, stage in enumerate(STAGES, 1)
+    ]
+    for frame in Parser().feed(b"".join(frames)):
+        reading.receive(frame, 110.0)
+    began, ended, reranking_began, reranking_ended, generation_began = (reading.stage_lags()[s] for s in STAGES)
+    assert (began, ended, reranking_began, reranking_ended) == (10_000, 9000, 8000, 7000)
+    assert generation_began == reranking_ended
 
 
 def test_frames_are_the_same_however_the_bytes_are_cut() -> None:
@@ -173,21 +199,40 @@ def test_a_run_that_cannot_be_believed_hides_no_other_that_missed_a_limit() -> N
     assert limits.whole([passed, passed]) == passed
 
 
-@pytest.mark.parametrize(
-    ("limit", "found", "lag", "status"), [(250, 250, 20, 0), (250, 251, 20, 1), (250, 250, 21, 3), (250, 251, 21, 3)]
-)
-def test_the_exit_status_is_the_verdict(
-    limit: float, found: float, lag: float, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _outcome(found: float, lag: float) -> run.Outcome:
+    """Of a run that may take 250 ms, and whose load generator 20."""
     outcome = run.Outcome(run.RUNS[0], Results(), [], 0.5, 0.0, Histogram())
-    outcome.rows = [limits.Row("steady_chat", "first_token_ms", "p95", limit, found)]
+    outcome.rows = [limits.Row("steady_chat", "first_token_ms", "p95", 250, found)]
     outcome.generator = [limits.Row("steady_chat", "generator_lag_ms", "p99", 20, lag)]
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("runs", "status"),
+    [
+        ([(250, 20)], 0),
+        ([(251, 20)], 1),
+        ([(250, 21)], 3),
+        ([(251, 21)], 3),
+        ([(250, 20), (250, 21)], 3),
+        ([(250, 21), (251, 20)], 1),
+        ([(251, 20), (250, 21)], 1),
+        ([(251, 21), (250, 20)], 3),
+    ],
+)
+def test_the_exit_status_is_the_verdict_run_by_run(
+    runs: list[tuple[float, float]], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = [_outcome(*found_and_lag) for found_and_lag in runs]
 
     async def measured(*_: object) -> list[run.Outcome]:
-        return [outcome]
+        return outcomes
 
     monkeypatch.setattr(run, "run_all", measured)
     assert run.main(["--out", str(tmp_path)]) == status
+    believed = [lag <= 20 for _, lag in runs]
+    assert [seen.valid for seen in load_report.seen(outcomes)] == believed
+    assert [one["valid"] for one in json.loads((tmp_path / "load.json").read_text())["runs"]] == believed
 
 
 def test_make_load_hands_on_who_is_to_do_what_where() -> None:
@@ -254,13 +299,24 @@ def test_the_plans_targets_are_marked_where_they_are_missed_or_were_not_measured
     assert added["token said → on screen, both added"] == ("101 ms", "NOT MET")
     doubted = {str(row[0]): (row[-1], marked) for row, marked in targets.rows([runs[0], runs[1]._replace(valid=False)])}
     assert doubted["first token"] == (targets.INVALID, True), "what measured itself meets nothing"
+    every = [_steady(users)._replace(valid=users == 10) for users in (10, 100)]
+    every += [targets.Seen("blocking", users, {"blocking_ms": {"p50": 9000.0}}) for users in (10, 100)]
+    every += [targets.Seen("page", 1, {"shown_ms": {"p95": 3.0}})]
+    derived = {str(row[0]): (row[-1], marked) for row, marked in targets.rows(every)}
+    assert derived["first visible content sooner than blocking"] == (targets.INVALID, True)
+    assert derived["token said → on screen, both added"] == (targets.INVALID, True)
     only_ten = {str(row[0]): (row[3], row[-1], marked) for row, marked in targets.rows(runs[:1])}
     assert only_ten["first token"] == ("not measured", "not measured", True)
 
 
-def _leave_all_targets_met(folder: Path, first: dict[str, str], second: dict[str, str]) -> bool:
+def _leave_all_targets_met(folder: Path, first: dict[str, str], second: dict[str, str], *, valid: bool = True) -> bool:
     runs = [
-        {"scenario": target.scenario, "users": users, "metrics": {target.metric: {target.stat: target.limit}}}
+        {
+            "scenario": target.scenario,
+            "users": users,
+            "metrics": {target.metric: {target.stat: target.limit}},
+            "valid": valid,
+        }
         for target in targets.TARGETS
         for users in target.sizes or (1,)
     ]
@@ -274,12 +330,17 @@ def test_targets_that_were_measured_at_two_commits_or_hosts_are_not_met(tmp_path
     assert _leave_all_targets_met(tmp_path, here, here)
     assert not _leave_all_targets_met(tmp_path, here, here | {"commit": "17a9df2"})
     assert not _leave_all_targets_met(tmp_path, here, here | {"host": "https://chat.example.org"})
+    assert not _leave_all_targets_met(tmp_path, here, here, valid=False)
+
+
+@cache
+def _every_call() -> list[ast.Call]:
+    trees = [ast.parse(file.read_text()) for file in Path(limits.__file__).parent.rglob("*.py")]
+    return [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
 def _calls(attribute: str) -> list[ast.Call]:
-    trees = [ast.parse(file.read_text()) for file in Path(limits.__file__).parent.rglob("*.py")]
-    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == attribute]
+    return [one for one in _every_call() if isinstance(one.func, ast.Attribute) and one.func.attr == attribute]
 
 
 def test_a_request_stands_in_the_load_tests_tables_by_a_name_that_is_a_constant() -> None:
