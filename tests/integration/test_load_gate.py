@@ -12,6 +12,7 @@ import pytest
 
 from loadtests import run
 from loadtests.fleet import Served, free_port
+from loadtests.sse import STAGES
 
 pytestmark = pytest.mark.direct  # each brings its own replicas, and asks nothing of the database itself
 
@@ -51,6 +52,9 @@ def test_an_impossible_limit_exits_1_also_with_workers(tmp_path: Path) -> None:
     assert _missed(found) == {"first_token_ms"}, found
     assert found["metrics"]["whole"]["value"] >= 1
     assert found["metrics"]["token_lag_ms"]["count"] == found["metrics"]["tokens"]["value"]
+    lags = [found["metrics"][f"{stage}_lag_ms"] for stage in STAGES]
+    assert {lag["count"] for lag in lags} == {found["metrics"]["whole"]["value"]}
+    assert found["metrics"]["stage_lag_ms"]["max"] == max(lag["max"] for lag in lags)
 
 
 @pytest.mark.timeout(120)
@@ -119,68 +123,123 @@ print(json.dumps([dict(RESULTS.counts), RESULTS.histogram("interruption_ms").sum
 """
 
 
-TOKEN = b'id: 1\nevent: token\ndata: {"content":"Iron ","timestamp":"2026-01-01T00:00:00Z"}\n\n'
-END = b'id: 2\nevent: done\ndata: {"message":{"content":"Iron "},"timestamp":"2026-01-01T00:00:00Z"}\n\n'
-# What no correct server does, as one class's answers.
-WRONG = {
-    "a second end after a while": f"""
-class Person(Someone, SteadyChat):
-    def said(self):
-        yield {TOKEN!r}
-        yield {END!r}
-        yield {END.replace(b"id: 2", b"id: 3")!r}
-""",
-    "a turn that does not begin where the one before ended": f"""
-class Person(Someone, SteadyChat):
-    after = 7
-    def said(self):
-        yield {TOKEN.replace(b"id: 1", b"id: 8")!r}
-        yield {END.replace(b"id: 2", b"id: 9")!r}
-""",
-    "a stop that changes nothing": f"""
-class Person(Someone, CancelStorm):
-    def said(self):
-        gevent.sleep(1)
-        yield {TOKEN!r}
-        yield {END!r}
-""",
-}
-SOMEONE = """
+# Servers that one person meets, one after the other; the first is sound.
+SERVERS = """
 import locust, gevent, json, random, time
 from collections import Counter
 from contextlib import contextmanager
 from types import SimpleNamespace
-from loadtests.scenarios import visitor
 from loadtests.scenarios.cancel_storm import CancelStorm
+from loadtests.scenarios.double_send import DoubleSend
 from loadtests.scenarios.steady_chat import SteadyChat
 from loadtests.scenarios.visitor import RESULTS
 
-visitor.SNAPSHOT_SHARE = 0
-
-class Someone:
-    abstract, after = True, 0
+class Person:
+    abstract, after, kept, stopped = True, 0, "Iron ", "cancelled"
+    dice = SimpleNamespace(choice=lambda of: of[0], random=lambda: 0)
     def __init__(self):
-        self.dice, self.asked, self.idle, self.cursors = random.Random(), Counter(), ["session"], {"session": 0}
-        self.replicas = []
+        self.asked, self.idle, self.cursors, self.replicas = Counter(), ["session"], {"session": 0}, []
+        self.turns = iter(["turn", "other turn"])
     def _show(self, *arguments): ...
     def request(self, method, path, well, **arguments):
-        started = {"session_id": "session", "turn_id": "turn", "after": self.after}
-        return SimpleNamespace(json=lambda: {"status": "cancelled"} if "cancel" in path else started)
+        return SimpleNamespace(json=lambda: self.answer(method, path))
+    def answer(self, method, path):
+        if method == "GET":
+            return {"messages": [{"turn_id": "turn", "role": "assistant", "content": self.kept}]}
+        if "cancel" in path:
+            return {"status": self.stopped}
+        return {"session_id": "session", "turn_id": self.turn(), "after": self.after}
+    def turn(self):
+        return "turn"
     @contextmanager
     def opened(self, reading, base, **parameters):
         yield SimpleNamespace(status_code=200, iter_content=lambda size: self.said())
+    def said(self):
+        yield self.frame(1, "token", content="Iron ")
+        yield self.frame(2, "done", message={"content": "Iron "})
+    def frame(self, seq, kind, **data):
+        data["timestamp"] = "2026-01-01T00:00:00Z"
+        return f"id: {self.after + seq}\\nevent: {kind}\\ndata: {json.dumps(data)}\\n\\n".encode()
+
+class Sound(Person, SteadyChat): ...
+class SecondEnd(Person, SteadyChat):
+    def said(self):
+        yield from super().said()
+        yield self.frame(3, "done", message={"content": "Iron "})
+class BeginsLater(Person, SteadyChat):
+    after = 7
+class OtherSnapshot(Person, SteadyChat):
+    kept = "Zinc "
+class UselessStop(Person, CancelStorm):
+    def said(self):
+        gevent.sleep(0.2)
+        yield from super().said()
+class StopThatCameTooLate(Person, CancelStorm):
+    stopped = "done"
+    def said(self):
+        gevent.sleep(0.2)
+        yield self.frame(1, "token", content="Iron ")
+        yield self.frame(2, "cancelled", content="Iron ")
+class TwoTurns(Person, DoubleSend):
+    def turn(self):
+        return next(self.turns)
+class StoppedByNobody(Person, SteadyChat):
+    def said(self):
+        yield self.frame(1, "cancelled", content="")
+
+for kind in (Sound, SecondEnd, BeginsLater, OtherSnapshot, UselessStop, StopThatCameTooLate, TwoTurns, StoppedByNobody):
+    RESULTS.clear()
+    kind().chat(time.time())
+    print(json.dumps([kind.__name__, RESULTS.counts, RESULTS.wrong]))
 """
 
 
-@pytest.mark.parametrize("wrong", WRONG)
-def test_what_no_correct_server_does_is_a_violation(wrong: str) -> None:
-    shown = "\nPerson().chat(time.time())\nprint(json.dumps([dict(RESULTS.counts), RESULTS.wrong]))"
-    code = SOMEONE + WRONG[wrong] + shown
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def test_what_no_correct_server_does_is_a_violation() -> None:
+    ended = subprocess.run([sys.executable, "-c", SERVERS], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    counts, sentences = json.loads(ended.stdout)
-    assert counts["violations"] == 1, sentences
-    assert not counts.get("whole")
+    met = {name: (counts, wrong) for name, counts, wrong in map(json.loads, ended.stdout.splitlines())}
+    assert {name: [sentence.partition(" ")[2] for sentence in wrong] for name, (_, wrong) in met.items()} == {
+        "Sound": [],
+        "SecondEnd": ["repeated: done 3 after the end"],
+        "BeginsLater": ["out of order: a turn begins after 7, the one before ended with 0"],
+        "OtherSnapshot": ["text differs from the snapshot's"],
+        "UselessStop": ["the cancel was answered cancelled, the turn ended done"],
+        "StopThatCameTooLate": ["the cancel was answered done, the turn ended cancelled"],
+        "TwoTurns": ["one question became two turns"],
+        "StoppedByNobody": ["ended with cancelled: {'content': '', 'timestamp': '2026-01-01T00:00:00Z'}"],
+    }
+    found = {name: counts.get("violations", 0) for name, (counts, _) in met.items()}
+    assert found == {name: int(name not in ("Sound", "StoppedByNobody")) for name in met}
+    assert [counts.get("failed", 0) for name, (counts, _) in met.items() if name == "StoppedByNobody"] == [1]
+
+
+# A master of which one worker hands over what it found; `expected` have been asked for.
+MASTER = """
+import sys
+import locust
+from types import SimpleNamespace
+from locust.env import Environment
+from loadtests import locustfile
+
+environment = Environment()
+master = environment.create_master_runner("127.0.0.1", int(sys.argv[1]))
+for expected in (1, 2):
+    environment.parsed_options = SimpleNamespace(expect_workers=expected, results="")
+    def hand_over(message):
+        found = {"latencies": {}, "counts": {"turns": 5}, "wrong": []}
+        locustfile._finished(SimpleNamespace(data=found, node_id="worker"))
+    master.send_message = hand_over
+    locustfile.LAST_SECONDS = 0.05
+    locustfile._wait_for_workers(environment)
+    locustfile._write(environment)
+    print(environment.process_exit_code)
+"""
+
+
+def test_a_worker_that_was_lost_is_a_script_error() -> None:
+    command = [sys.executable, "-c", MASTER, str(free_port())]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.stdout.split() == ["0", "2"], ended.stderr
 
 
 def test_each_person_has_one_task() -> None:
@@ -205,9 +264,16 @@ def test_an_answer_that_ends_with_an_error_is_not_whole_and_spoils_the_goodput(m
         assert (counts["watched"], counts.get("good", 0)) == (1, 0)
 
 
-def test_a_script_that_fails_exits_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+LEAVES_RESULTS = """
+import pathlib, sys
+pathlib.Path(sys.argv[sys.argv.index("--results") + 1]).write_text('{"latencies": {}, "counts": {}, "wrong": []}')
+"""
+
+
+@pytest.mark.parametrize("before", ["", LEAVES_RESULTS])
+def test_a_script_that_fails_exits_2(before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "locustfile.py"
-    broken.write_text("raise RuntimeError('broken')\n")
+    broken.write_text(f"{before}raise RuntimeError('broken')\n")
     monkeypatch.setattr(run, "LOCUSTFILE", broken)
     host = ("--host", "http://127.0.0.1:9", "--out", str(tmp_path))
     assert run.main(["--scenario", "steady_chat", *host]) == 2

@@ -1,12 +1,15 @@
 """The price of durability is of whole turns, with what a start costs; a reader that was too busy tells nothing."""
 
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import psutil
 import pytest
 
+from loadtests.compare import __main__ as compare
 from loadtests.compare.claims import claims
 from loadtests.compare.client import Seen, Way
 from loadtests.compare.contestants import BEST, DURABLE, VOLATILE, Contestant, Load, Measured, Sample, rate
@@ -55,6 +58,18 @@ def _measured(tokens_a_second: float, cpu: float, client: float = 10) -> Measure
 def test_an_aim_of_which_no_row_can_be_believed_is_missed() -> None:
     busy = {(10, way): _measured(100, 1, client=81) for way in (VOLATILE, DURABLE)}
     assert [claim.missed for claim in claims({"saturated": busy})] == [True, True]
+
+
+@pytest.mark.parametrize(("client", "status"), [(80, 0), (81, 1)])
+def test_a_comparison_without_a_row_that_can_be_believed_does_not_exit_0(
+    client: float, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def measured(*_: object) -> dict[tuple[int, str], list[Measured]]:
+        return {(10, way): [_measured(100, 1, client)] for way in (VOLATILE, DURABLE)}
+
+    monkeypatch.setattr(compare, "measure_all", measured)
+    monkeypatch.setattr(sys, "argv", ["compare", "--out", str(tmp_path)])
+    assert compare.main() == status
 
 
 def test_each_way_is_taken_at_its_best_and_a_busy_reader_is_passed_over() -> None:

@@ -47,7 +47,11 @@ async def test_a_paced_turn_asks_for_no_commit_before_its_end(gap_seconds: float
     assert writer.flushes == (writer.appended / EVENTS if asks_each_time else 0) + 1
 
 
-async def test_a_paced_turn_that_was_held_up_makes_up_for_what_was_due() -> None:
+async def test_a_paced_turn_that_was_held_up_makes_up_for_what_was_due_and_times_it_from_then() -> None:
+    class Noted(Timing):
+        def due(self, turn: HeldTurn, at: float, events: int) -> None:
+            said_due.append(at - now)
+
     class Stalls(Asked):
         async def append(self, turn: HeldTurn, *events: NewEvent) -> None:
             if not self.appended:
@@ -56,9 +60,11 @@ async def test_a_paced_turn_that_was_held_up_makes_up_for_what_was_due() -> None
 
     writer, turn = Stalls(), HeldTurn(uuid4(), uuid4(), 1, 1)
     load = Load("", "routed", EVENTS, 0.01)
+    said_due: list[float] = []
     now = time.perf_counter()
-    await bench._produce(cast(Writer, writer), turn, load, now, now + 0.05, Timing())
-    assert writer.appended >= 2 * EVENTS
+    await bench._produce(cast(Writer, writer), turn, load, now, now + 0.045, Noted())
+    assert writer.appended == 5 * EVENTS
+    assert said_due == pytest.approx([0, 0.01, 0.02, 0.03, 0.04])
 
 
 def test_every_event_is_timed_from_when_it_was_due_to_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
