@@ -22,6 +22,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine is: who waits for a rival goes on waiting."""
     for name in ("log.LOCK_PATIENCE_ALONE", "writer.LOCK_PATIENCE", "writer.LOCK_PATIENCE_ALONE"):
         monkeypatch.setattr(f"graph.eventlog.{name}", "20s")
+    monkeypatch.setattr("graph.eventlog.log.CANCEL_LOCK_TIMEOUT_SECONDS", 20)
     monkeypatch.setattr("graph.eventlog.log.RENEW_AGAIN_SECONDS", [0.02] * 500)
 
 
