@@ -18,7 +18,9 @@ from functions.doctor import READ, WRITTEN, Finding, examine, row
 from functions.replica import open_replica
 from functions.settings import Settings
 from graph.eventlog.migrate import MigrationFailed, migrate
+from tests.conftest import _drop
 from tests.support.app import calling, composed
+from tests.support.openai_wire import Act, Call, refuses, wire
 from tests.support.workshop import workshop
 
 NEEDED = ["database", "extension vector", "schema", "privileges", "clock", "articles", "NOTIFY", "model"]
@@ -93,14 +95,18 @@ async def test_take_overs_fenced_appends_polls_and_notifications_are_counted(dat
         await shop.cancel(turn)
 
 
+def held_until(event: asyncio.Event, act: Act) -> Act:
+    async def waits(call: Call, writer: asyncio.StreamWriter) -> None:
+        await event.wait()
+        await act(call, writer)
+
+    return waits
+
+
 async def test_running_turns_and_ends_by_code_are_counted(database_url: str) -> None:
     async with (
-        workshop(
-            database_url,
-            model="scripted?tokens=5&delay_ms=20000",
-            first_token_timeout_seconds=0.5,
-            token_timeout_seconds=0.5,
-        ) as shop,
+        wire(held_until(looked := asyncio.Event(), refuses(504))) as wired,
+        workshop(database_url, wired) as shop,
         calling(probes.create_app(shop.replica)) as client,
     ):
 
@@ -112,8 +118,9 @@ async def test_running_turns_and_ends_by_code_are_counted(database_url: str) -> 
         )
         before = sum(map(float, ended.findall(await metrics())))
         turn = await shop.ask()
-        await shop.until(turn, "generation_start")
+        await wired.called()
         assert "\npulseline_running_turns 1.0\n" in await metrics()
+        looked.set()
         await shop.ended(turn)
         async with asyncio.timeout(10):
             while "\npulseline_running_turns 0.0\n" not in await metrics():
@@ -134,7 +141,7 @@ def empty_database(cluster_url: str, request: pytest.FixtureRequest) -> Iterator
     _execute(cluster_url, f"create database {name} template template0 {getattr(request, 'param', '')}")
     head, _, query = cluster_url.partition("?")
     yield f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
-    _execute(cluster_url, f"drop database {name} with (force)")
+    _drop(cluster_url, name)
 
 
 async def test_the_doctor_says_what_is_wrong_and_how_to_mend_it(database_url: str, empty_database: str) -> None:

@@ -54,6 +54,10 @@ async def _ready(client: httpx.AsyncClient, process: subprocess.Popen[str]) -> N
             await asyncio.sleep(0.05)
 
 
+async def _metrics(client: httpx.AsyncClient) -> httpx.Response:
+    return await client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+
+
 def _value(metrics: str, series: str) -> float:
     return float(metrics.partition(f"\n{series} ")[2].partition("\n")[0] or 0)
 
@@ -68,11 +72,14 @@ async def test_a_worker_shows_what_it_has_answered_and_whether_it_is_ready(datab
                 answer = await person.post("/chat", json={"message": "Who counts this?"})
                 assert answer.json()["status"] == "done"
             assert (await prometheus.get("/metrics")).status_code == 401
-            shown = await prometheus.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+            ended = 'pulseline_turns_ended_total{code="",status="done"}'
+            async with asyncio.timeout(20):  # others may read the end sooner than the worker hears of its commit
+                while not _value((shown := await _metrics(prometheus)).text, ended):
+                    pass
             assert shown.headers["x-content-type-options"] == "nosniff"
             for series in ("first_token_seconds_count", "commit_seconds_count", "commit_events_sum"):
                 assert _value(shown.text, f"pulseline_{series}") >= 1, series
-            assert _value(shown.text, 'pulseline_turns_ended_total{code="",status="done"}') == 1
+            assert _value(shown.text, ended) == 1
             assert (await prometheus.get("/sessions")).status_code == 404, "it serves nobody else"
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
