@@ -327,23 +327,32 @@ async def test_nobody_waits_for_an_issuer_whose_keys_are_known_and_all_share_its
     with issuing() as issuer:
         settings: dict[str, Any] = {"jwt_issuer": issuer.url, "jwt_audience": issuer.audience}
         async with composed(database_url, **settings) as app, calling(app) as client:
-            issuer.away, issuer.slow_seconds = True, 0.3
+            issuer.away = True
+            issuer.answers.clear()
             token = bearer(issuer.token(OWNER))
-            crowd = await asyncio.gather(*(client.get("/sessions", **token) for _ in range(10)))
-            crowd.append(await client.get("/sessions", **token))
+            asking = [asyncio.create_task(client.get("/sessions", **token)) for _ in range(10)]
+            await until(lambda: issuer.asked)
+            assert not any(request.done() for request in asking)
+            issuer.answers.set()
+            crowd = [*await asyncio.gather(*asking), await client.get("/sessions", **token)]
             assert {reply.status_code for reply in crowd} == {503}
             assert len(issuer.asked) == 1
             keys = _keys(app)
             keys._again_at = 0.0
-            issuer.away, issuer.slow_seconds = False, 0.0
+            issuer.away = False
             assert (await client.get("/sessions", **token)).status_code == 200
             for age_seconds, status, waits in ((KEYS_LAST_SECONDS, 200, False), (KEYS_GOOD_SECONDS, 503, True)):
-                issuer.away, issuer.slow_seconds = True, 0.3
+                issuer.away, asked = True, len(issuer.asked)
+                issuer.answers.clear()
                 keys._fetched_at, keys._again_at = time.monotonic() - age_seconds - 1, 0.0
-                began, asked = time.monotonic(), len(issuer.asked)
-                assert (await client.get("/sessions", **token)).status_code == status
-                assert (time.monotonic() - began >= 0.3) == waits
-                await until(lambda before=asked: len(issuer.asked) > before and keys._fetching is None)  # type: ignore[misc]
+                request = asyncio.create_task(client.get("/sessions", **token))
+                await until(lambda before=asked: len(issuer.asked) > before)  # type: ignore[misc]
+                if not waits:
+                    await request  # and the issuer has not answered yet
+                assert request.done() != waits
+                issuer.answers.set()
+                assert (await request).status_code == status
+                await until(lambda: keys._fetching is None)
 
 
 async def test_on_lambda_newer_keys_come_before_the_response() -> None:

@@ -213,6 +213,9 @@ async def test_what_one_replica_commits_wakes_the_others_readers_and_workers_wit
         turn = await held(one.log, Candidate(queued.session_id, queued.turn_id))
         with two.hub.watch(turn.session_id) as watch:
             reader = two.hub.reader(watch, 1, 1, active=True)
+            assert one.wakeups is not None
+            elsewhere = one.wakeups._elsewhere
+            await until(lambda: turn.session_id in elsewhere)
             assert await reader.next(0.1) == [], "the watch's own first look is over"
             async with open_writer(database_url, one.committed) as writer:
                 await writer.append(turn, token("Iron"))

@@ -16,6 +16,7 @@ from jwt.algorithms import ECAlgorithm
 
 AUDIENCE = "pulseline-test"
 LIFETIME_SECONDS = 600
+HELD_SECONDS = 30.0
 
 
 class Issuer:
@@ -24,7 +25,8 @@ class Issuer:
         self.audience = AUDIENCE
         self.asked: list[str] = []
         self.away = False
-        self.slow_seconds = 0.0
+        self.answers = threading.Event()  # while it is not set, whoever asks waits
+        self.answers.set()
         self.keys_path = "/keys"
         self.more_keys: list[dict[str, Any]] = []
         self.rotate("first")
@@ -82,7 +84,7 @@ def issuing() -> Iterator[Issuer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             issuer.asked.append(self.path)
-            time.sleep(issuer.slow_seconds)
+            issuer.answers.wait(HELD_SECONDS)
             found = None if issuer.away else issuer.documents.get(self.path)
             self.send_response(200 if found else 503)
             self.send_header("Content-Type", "application/json")
