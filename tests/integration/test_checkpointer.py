@@ -24,7 +24,7 @@ from graph.eventlog.migrate import migrate, migrations
 from graph.eventlog.saver import EventLogSaver, held_turn
 from graph.eventlog.sessions import Sessions
 from graph.eventlog.writer import HeldTurn, Writer
-from tests.conftest import _execute, _named
+from tests.conftest import _drop, _execute, _named
 from tests.support.turns import OWNER, all_events, held, holding, open_writer, started, token, until_events
 from tests.support.waiting import until
 from tests.support.workshop import workshop
@@ -133,7 +133,7 @@ def fresh_url(cluster_url: str) -> Iterator[str]:
     name = f"fresh_{uuid4().hex[:8]}"
     _execute(cluster_url, f"create database {name}")
     yield _named(cluster_url, name)
-    _execute(cluster_url, f"drop database {name} with (force)")
+    _drop(cluster_url, name)
 
 
 async def test_setup_from_many_processes_at_once_is_safe(fresh_url: str) -> None:

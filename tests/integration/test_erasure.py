@@ -56,7 +56,7 @@ async def test_erasure_leaves_nothing_in_any_table_though_a_turn_still_runs(data
             words = (session_id, first["turn_id"], second["turn_id"], CANARY)
             async with person.watch(server.url, session_id, second["after"]) as watching:
                 await watching.until("token")
-                with psycopg.connect(database_url) as connection:
+                with server.held(), psycopg.connect(database_url) as connection:  # the answer must not end meanwhile
                     before, others = places(connection, *words), places(connection, neighbour["session_id"], OTHER)
                 erased = await person.client.delete(path)
                 assert erased.status_code == 204

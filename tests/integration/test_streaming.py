@@ -15,12 +15,20 @@ from tests.support.client import ENDS, Person, Received, check_whole_turn, text_
 from tests.support.server import Server, serving
 
 SLOW = "scripted?tokens=120&delay_ms=20"
+ENDLESS = "scripted?tokens=5000&delay_ms=50"  # for what is cancelled, or looked at while it runs
 
 
 @pytest.fixture(scope="module")
 def server(fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Of all tests here that look at nothing but their own person's sessions."""
     with fresh_database() as url, serving(url, tmp_path_factory.mktemp("streaming"), SLOW) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def endless(fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Of those whose turn must not end by itself, however slow the machine is."""
+    with fresh_database() as url, serving(url, tmp_path_factory.mktemp("endless"), ENDLESS) as started:
         yield started
 
 
@@ -102,8 +110,8 @@ async def test_resume_from_every_cursor_of_a_running_turn_gives_exactly_the_rest
 
 async def test_any_replica_tails_resumes_and_cancels(database_url: str, tmp_path: Path, person: Person) -> None:
     with (
-        serving(database_url, tmp_path, SLOW) as one,
-        serving(database_url, tmp_path, SLOW, WORKER="off") as two,
+        serving(database_url, tmp_path, ENDLESS) as one,
+        serving(database_url, tmp_path, ENDLESS, WORKER="off") as two,
     ):
         started = await person.start(one.url)
         session_id = started["session_id"]
@@ -187,22 +195,22 @@ async def test_the_same_request_on_two_replicas_at_once_is_one_turn(
         assert sum(frame.type == "turn_started" for frame in frames) == 1
 
 
-async def test_a_second_question_while_one_is_answered_is_busy(server: Server, person: Person) -> None:
-    started = await person.start(server.url)
+async def test_a_second_question_while_one_is_answered_is_busy(endless: Server, person: Person) -> None:
+    started = await person.start(endless.url)
     body = {"message": "And another?", "session_id": started["session_id"]}
-    reply = await person.client.post(f"{server.url}/chat/stream", json=body)
+    reply = await person.client.post(f"{endless.url}/chat/stream", json=body)
     assert (reply.status_code, reply.json()["code"]) == (409, "session_busy")
     assert reply.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_session_followed_stays_for_the_turns_to_come(server: Server, person: Person) -> None:
-    started = await person.start(server.url)
+async def test_a_session_followed_stays_for_the_turns_to_come(endless: Server, person: Person) -> None:
+    started = await person.start(endless.url)
     session_id = started["session_id"]
-    async with person.watch(server.url, session_id, after=0, follow="session") as watching:
+    async with person.watch(endless.url, session_id, after=0, follow="session") as watching:
         await watching.until("token")
-        await person.cancel(server.url, session_id)
+        await person.cancel(endless.url, session_id)
         await watching.until("cancelled")
-        await person.start(server.url, "Next", session_id=session_id)
+        await person.start(endless.url, "Next", session_id=session_id)
         started_again = await watching.until("turn_started")
         assert started_again.data["message"] == "Next"
 
@@ -233,15 +241,15 @@ async def test_a_blocking_chat_gives_the_whole_answer(server: Server, person: Pe
 
 
 async def test_a_blocking_chat_that_is_cancelled_gives_the_text_so_far_and_how_long_it_took(
-    server: Server, person: Person
+    endless: Server, person: Person
 ) -> None:
     began = time.monotonic()
     body = {"message": "Hello?", "session_id": str(uuid4()), "request_id": "same"}
-    started = await person.start(server.url, **body)
-    blocking = asyncio.create_task(person.client.post(f"{server.url}/chat", json=body))
-    async with person.watch(server.url, started["session_id"], after=0) as watching:
+    started = await person.start(endless.url, **body)
+    blocking = asyncio.create_task(person.client.post(f"{endless.url}/chat", json=body))
+    async with person.watch(endless.url, started["session_id"], after=0) as watching:
         await watching.until("token", count=3)
-        await person.cancel(server.url, started["session_id"])
+        await person.cancel(endless.url, started["session_id"])
         frames = await watching.rest()
     answer = (await blocking).json()
     took_ms = 1000 * (time.monotonic() - began)
@@ -249,8 +257,8 @@ async def test_a_blocking_chat_that_is_cancelled_gives_the_text_so_far_and_how_l
     assert 0 < answer["duration_ms"] < took_ms
 
 
-async def test_a_stranger_finds_nothing_and_a_forged_cookie_is_a_stranger(server: Server, person: Person) -> None:
-    started = await person.start(server.url)
+async def test_a_stranger_finds_nothing_and_a_forged_cookie_is_a_stranger(endless: Server, person: Person) -> None:
+    started = await person.start(endless.url)
     session_id = started["session_id"]
     cookie = person.client.cookies["pulseline_owner"]
     async with Person() as stranger, Person() as forger:
@@ -265,10 +273,10 @@ async def test_a_stranger_finds_nothing_and_a_forged_cookie_is_a_stranger(server
                 ("PUT", f"/sessions/{session_id}/turns/{started['turn_id']}/feedback", {"value": 1}),
                 ("POST", "/chat/stream", {"message": "mine now", "session_id": session_id}),
             ):
-                reply = await other.client.request(method, server.url + path, json=body)
+                reply = await other.client.request(method, endless.url + path, json=body)
                 assert (reply.status_code, reply.json()["code"]) == (404, "session_not_found"), path
-            assert (await other.client.get(f"{server.url}/sessions")).json()["sessions"] == []
-    assert (await person.snapshot(server.url, session_id))["turn"]["turn_id"] == started["turn_id"]
+            assert (await other.client.get(f"{endless.url}/sessions")).json()["sessions"] == []
+    assert (await person.snapshot(endless.url, session_id))["turn"]["turn_id"] == started["turn_id"]
 
 
 async def test_the_owners_cookie_is_signed_httponly_and_samesite(server: Server, person: Person) -> None:
@@ -455,12 +463,12 @@ async def test_prefer_is_read_as_tokens_of_any_case_in_any_header(server: Server
         await person.cancel(server.url, reply.json()["session_id"])
 
 
-async def test_a_refused_start_leaves_the_session_where_it_was(server: Server, person: Person) -> None:
-    ids = [(await person.start(server.url, word))["session_id"] for word in ("first", "second")]
-    listed = (await person.client.get(f"{server.url}/sessions")).json()["sessions"]
+async def test_a_refused_start_leaves_the_session_where_it_was(endless: Server, person: Person) -> None:
+    ids = [(await person.start(endless.url, word))["session_id"] for word in ("first", "second")]
+    listed = (await person.client.get(f"{endless.url}/sessions")).json()["sessions"]
     body = {"message": "Busy?", "session_id": ids[0]}
-    assert (await person.client.post(f"{server.url}/chat/stream", json=body)).status_code == 409
-    assert (await person.client.get(f"{server.url}/sessions")).json()["sessions"] == listed
+    assert (await person.client.post(f"{endless.url}/chat/stream", json=body)).status_code == 409
+    assert (await person.client.get(f"{endless.url}/sessions")).json()["sessions"] == listed
     assert [session["session_id"] for session in listed] == ids[::-1]
 
 
