@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -24,7 +25,7 @@ from tests.support.turns import OWNER
 from tests.support.waiting import until
 from tests.support.workshop import Workshop, code_of, content_of, text_of, workshop
 
-LEASE_SECONDS = 6
+LEASE_SECONDS = 30  # none passes by itself
 LAST_CHECKPOINT = """
 delete from checkpoints where thread_id = %(session)s::text and checkpoint_id = (
   select max(checkpoint_id) from checkpoints where thread_id = %(session)s::text)
@@ -143,7 +144,7 @@ async def test_a_turn_whose_row_somebody_holds_costs_no_other_turn_anything(data
 
 
 async def test_a_hand_back_costs_no_attempt(database_url: str) -> None:
-    slow = "scripted?tokens=20&delay_ms=50"
+    slow = "scripted?tokens=400&delay_ms=50"
     turn: Turn | None = None
     for times in range(1, 5):
         async with workshop(database_url, model=slow, drain_seconds=0) as shop:
@@ -158,7 +159,7 @@ async def test_a_hand_back_costs_no_attempt(database_url: str) -> None:
 
 
 async def test_a_turn_that_is_handed_back_again_and_again_ends_some_day(database_url: str) -> None:
-    async with workshop(database_url, model="scripted?tokens=20&delay_ms=50", drain_seconds=0) as shop:
+    async with workshop(database_url, model="scripted?tokens=400&delay_ms=50", drain_seconds=0) as shop:
         turn = await shop.ask()
         await shop.until(turn, "token")
     often = f"update turns set attempt = {MAX_CLAIMS}, handed_back = {MAX_CLAIMS} where turn_id = %(turn)s"
@@ -360,12 +361,11 @@ async def test_a_worker_that_cannot_renew_stops_before_its_lease_runs_out(databa
     host = database_url.split("@")[1].split("/")[0]
     async with wire(drips(" on", 0.05), says("Iron", " helps.")) as wired, relaying(host) as relay:
         behind = database_url.replace(host, relay.address)
-        async with (
-            workshop(behind, wired, lease_seconds=lease) as cut_off,
-            workshop(database_url, wired, lease_seconds=lease) as other,
-        ):
+        async with AsyncExitStack() as stack:
+            cut_off = await stack.enter_async_context(workshop(behind, wired, lease_seconds=lease))
             turn = await cut_off.ask()
-            call = await wired.called()
+            call = await wired.called()  # before another could have taken it
+            other = await stack.enter_async_context(workshop(database_url, wired, lease_seconds=lease))
             await other.until(turn, "token", count=5)
             began = time.monotonic()
             relay.stall() if way == "stalls" else relay.close()
@@ -437,12 +437,11 @@ async def test_an_attempt_that_another_took_over_from_a_living_worker_costs_noth
     host = database_url.split("@")[1].split("/")[0]
     async with wire(hangs("Iron")) as wired, relaying(host) as relay:
         behind = database_url.replace(host, relay.address)
-        async with (
-            workshop(behind, wired, lease_seconds=1.0, max_turns=1) as living,
-            workshop(database_url, wired, lease_seconds=1.0) as other,
-        ):
+        async with AsyncExitStack() as stack:
+            living = await stack.enter_async_context(workshop(behind, wired, lease_seconds=1.0, max_turns=1))
             turn = await living.ask()
-            await living.until(turn, "token")
+            await living.until(turn, "token")  # before another could have taken it
+            other = await stack.enter_async_context(workshop(database_url, wired, lease_seconds=1.0))
             if way == "it was cut off":
                 relay.stall()
             else:

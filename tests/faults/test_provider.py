@@ -77,7 +77,7 @@ HANGING: dict[str, tuple[Act, dict[str, Any], str, str]] = {
     "no status": (hangs(headers=False), {"first_token_timeout_seconds": 0.6}, "model_timeout", ""),
     "no word": (hangs(), {"first_token_timeout_seconds": 0.6}, "model_timeout", ""),
     "in mid-answer": (hangs("Iron", " is"), {"token_timeout_seconds": 0.6}, "model_timeout", "Iron is"),
-    "too slow as a whole": (drips(" on", 0.1), {"turn_timeout_seconds": 1.2}, "turn_timeout", " on on"),
+    "too slow as a whole": (drips(" on", 0.02), {"turn_timeout_seconds": 2.0}, "turn_timeout", " on on"),
 }
 
 

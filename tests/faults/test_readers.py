@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ from tests.support.turns import done, held, open_writer, token
 from tests.support.waiting import until
 
 READERS = 60
+FIRST_CHUNK_ENDS = b"event: ping\ndata: {}\n\n\r\n"
 AT_ONCE_SECONDS = 1.0
 
 
@@ -75,9 +76,17 @@ async def attach(url: str, session_id: str, cookie: str, receives_bytes: int | N
     lines = [f"GET /chat/stream/{session_id}?after=0 HTTP/1.1", f"Host: {host}", f"Cookie: {cookie}", "", ""]
     await loop.sock_sendall(raw, "\r\n".join(lines).encode())
     head = b""
-    while not head.endswith(b"event: ping\ndata: {}\n\n\r\n"):
+    while not head.endswith(FIRST_CHUNK_ENDS):
         head += await loop.sock_recv(raw, 1)
+        with suppress(BlockingIOError):
+            there = raw.recv(4096, socket.MSG_PEEK)
+            head += raw.recv(_up_to_the_first_chunks_end(head, there))
     return raw
+
+
+def _up_to_the_first_chunks_end(head: bytes, there: bytes) -> int:
+    end = (head + there).find(FIRST_CHUNK_ENDS)
+    return len(there) if end < 0 else end + len(FIRST_CHUNK_ENDS) - len(head)
 
 
 def leave(raw: socket.socket, *, rudely: bool) -> None:
