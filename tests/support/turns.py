@@ -46,7 +46,7 @@ async def all_events(log: Log, session_id: UUID, after: int = 0) -> list[Event]:
 
 
 async def until_events(log: Log, session_id: UUID, count: int) -> list[Event]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):  # another process may have to start
         events = await all_events(log, session_id)
         while len(events) < count:  # what another transaction commits, only asking can tell
             await asyncio.sleep(0.01)

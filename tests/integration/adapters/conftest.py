@@ -9,7 +9,7 @@ from tests.conftest import FreshDatabase
 from tests.support.server import Server, serving, serving_together
 
 TOKENS = 60
-MODEL = f"scripted?tokens={TOKENS}&delay_ms=20"
+MODEL = f"scripted?tokens={TOKENS}&delay_ms=40"  # there is time for a client to be cut, or to stop it, in mid-answer
 ANSWER = "".join(f"w{n} " for n in range(TOKENS))
 
 

@@ -8,10 +8,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.integration.adapters.conftest import ANSWER, MODEL, cookie_of
+from tests.integration.adapters.conftest import ANSWER, MODEL, TOKENS, cookie_of
 from tests.support.node import Said, talking
 from tests.support.proxy import proxying
-from tests.support.server import Server, serving, serving_together
+from tests.support.server import Server, serving
 
 QUESTION = "What helps?"
 VERSIONS = ["6", "7"]
@@ -159,7 +159,11 @@ async def test_what_a_graph_asks_is_shown_and_answered(asking: Server, version: 
 async def test_a_killed_servers_answer_is_taken_over_and_its_text_is_exact(database_url: str, tmp_path: Path) -> None:
     """The clients read from one that lives: their streams are never cut, and a second attempt begins under them."""
     lease = {"LEASE_SECONDS": "1.5"}
-    with serving_together(database_url, tmp_path, MODEL, {"WORKER": "off"}, lease) as (reading, one):
+    slow = f"scripted?tokens={TOKENS}&delay_ms=150"  # both answers are under way when it is killed
+    with (
+        serving(database_url, tmp_path, MODEL, WORKER="off") as reading,
+        serving(database_url, tmp_path, slow, **lease) as one,
+    ):
         cookie = cookie_of(reading.url)
         async with (
             talking("use_chat.mjs", "6", reading.url, cookie, "killed-6") as six,

@@ -15,10 +15,11 @@ import pytest
 from tests.integration.adapters.conftest import cookie_of
 from tests.support.node import Said, Talk, talking
 from tests.support.proxy import proxying
-from tests.support.server import serving_together
+from tests.support.server import serving, serving_together
 
 TOKENS = 120
 STAMPED = f"scripted?tokens={TOKENS}&delay_ms=20&stamp=1"  # each word has the moment at which it was said
+SLOWLY = STAMPED.replace("=20&", "=150&")  # all clients' answers are under way when it is killed
 SIXTH = re.compile(r"\b5:\d{16} ")
 QUESTION = "What helps?"
 
@@ -69,8 +70,9 @@ async def test_every_client_goes_on_at_another_replica_with_the_words_of_the_sec
 ) -> None:
     async with AsyncExitStack() as stack:
         lease = {"LEASE_SECONDS": "1.5"}
-        together = serving_together(database_url, tmp_path, STAMPED, lease, lease, {"WORKER": "off"})
-        one, two, reading = stack.enter_context(together)
+        one = stack.enter_context(serving(database_url, tmp_path, SLOWLY, **lease))
+        together = serving_together(database_url, tmp_path, STAMPED, lease, {"WORKER": "off"})
+        two, reading = stack.enter_context(together)
         proxy = await stack.enter_async_context(proxying(one.url, reading.url))
         cookies: dict[Talk, str] = {}
 
