@@ -32,7 +32,7 @@ def _all_of(one: Contestant) -> list[psutil.Process]:
 
 def _states(one: Contestant) -> set[str]:
     """Of those that are there: Postgres begins and ends processes as it likes."""
-    states = set()
+    states: set[str] = set()
     for process in _all_of(one):
         with suppress(psutil.NoSuchProcess):
             states.add(process.status())
