@@ -111,8 +111,10 @@ async def profile(one: Contestant, load: Load, to: Path, console: Console) -> No
 
 
 def middle(runs: list[Measured]) -> Measured:
-    """The median of each figure, of the runs in which it was looked at."""
-    return Measured(*(_median(values) for values in zip(*(vars(run).values() for run in runs), strict=True)))
+    """The median of each figure, of the runs in which it was looked at; one whose reader was too busy counts only where
+    all were."""
+    believed = [run for run in runs if run.valid] or runs
+    return Measured(*(_median(values) for values in zip(*(vars(run).values() for run in believed), strict=True)))
 
 
 def _median(values: tuple[float, ...]) -> float:

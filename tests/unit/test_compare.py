@@ -60,6 +60,12 @@ def test_an_aim_of_which_no_row_can_be_believed_is_missed() -> None:
     assert [claim.missed for claim in claims({"saturated": busy})] == [True, True]
 
 
+def test_a_round_whose_reader_was_too_busy_counts_only_where_all_were() -> None:
+    busy, calm = _measured(900, 1, client=99), _measured(100, 9)
+    assert compare.middle([busy, calm]) == calm
+    assert not compare.middle([busy, busy]).valid
+
+
 @pytest.mark.parametrize(("client", "status"), [(80, 0), (81, 1)])
 def test_a_comparison_without_a_row_that_can_be_believed_does_not_exit_0(
     client: float, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
