@@ -59,8 +59,8 @@ class Invoker:
         """Nothing runs here."""
         return nullcontext()
 
-    def started(self, turn: Turn, claimant: Claimant | None) -> None:
-        self.call(turn.session_id)
+    def started(self, turn: Turn, claimant: Claimant | None) -> bool:
+        return self.call(turn.session_id)
 
     async def silent(self, session_id: UUID) -> None:
         """A turn that somebody had begun and left, or whose first call was lost."""

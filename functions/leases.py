@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -22,6 +22,7 @@ RENEW_AGAIN_SECONDS = 0.25
 SLEPT_SECONDS = 0.25  # a timer that rings so late tells of a frozen or starved process
 MARGIN = 1 / 6  # of a lease: so long before it runs out its turn is stopped here
 HAND_BACK_SECONDS = 2.0
+LANDING_SECONDS = 10.0  # a commit without an answer takes effect by then, or never
 
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 
@@ -37,6 +38,14 @@ class Lease:
     stop_timer: asyncio.TimerHandle
 
 
+class _GivenUp(NamedTuple):
+    """`over` has to be done before the turn is handed back. Until `landing_until` the commit that claimed it may be
+    under way, and there may be nothing to hand back yet."""
+
+    over: "asyncio.Future[None]"
+    landing_until: float = 0.0
+
+
 class Leases:
     """At most one a session. `seconds` is how long each lasts at least. Renewals have a connection of their own: in the
     pool they would stand in line behind requests, and a crowd of those would cost turns their leases."""
@@ -45,7 +54,7 @@ class Leases:
         self._log, self._connect, self.seconds = log, connect, seconds
         self._connection: AsyncConnection[Any] | None = None
         self._held: dict[UUID, Lease] = {}
-        self._given_up: dict[HeldTurn, asyncio.Future[None]] = {}  # each with what has to be over first
+        self._given_up: dict[HeldTurn, _GivenUp] = {}
         self._notified = False
         self._outage = Outage(logger, "no lease is renewed")
         self._renewing: set[asyncio.Task[bool]] = set()
@@ -77,8 +86,8 @@ class Leases:
         self._held[turn.session_id] = Lease(turn, task, seconds, self._timer(turn, self._ends(asked)))
 
     def unsure(self, turn: HeldTurn, over: "asyncio.Future[None]") -> None:
-        """It may be this process's, which does not run it: it is handed back once `over` is done."""
-        self._given_up[turn] = over
+        """Its claim had no answer. If it is this process's after all, then nobody runs it: it is handed back."""
+        self._given_up[turn] = _GivenUp(over, asyncio.get_running_loop().time() + LANDING_SECONDS)
 
     def drop(self, turn: HeldTurn) -> None:
         """Its task is over."""
@@ -120,7 +129,8 @@ class Leases:
         """All of them, as far as that is possible in HAND_BACK_SECONDS: it costs no attempt."""
         for lease in self:
             self._give_up(lease)
-        given_up, self._given_up = self._given_up, {}
+        given_up = sorted(self._given_up, key=lambda turn: self._given_up[turn].landing_until)
+        self._given_up = {}
         with suppress(LogError, psycopg.Error, TimeoutError):
             async with asyncio.timeout(HAND_BACK_SECONDS):
                 await asyncio.gather(*map(self._hand_back, given_up), return_exceptions=True)
@@ -130,9 +140,13 @@ class Leases:
         cancel, or by somebody who could not know that this process lives; and the unsure ones. Raises
         DatabaseUnavailable; a turn whose row somebody holds waits for the next time, and what is refused for good is
         left to its lease."""
-        for turn in [turn for turn, over in self._given_up.items() if over.done()]:
+        now = asyncio.get_running_loop().time()
+        for turn, (over, landing_until) in list(self._given_up.items()):
+            if not over.done():
+                continue
             try:
-                await self._hand_back(turn)
+                if not await self._hand_back(turn, excuse=not landing_until) and now < landing_until:
+                    continue
             except TurnLocked:
                 continue
             except psycopg.Error:
@@ -142,11 +156,11 @@ class Leases:
     def _give_up(self, lease: Lease) -> None:
         """The turn stops here, and is handed back once its task is over."""
         lease.stop_timer.cancel()
-        self._given_up[lease.turn] = lease.task
+        self._given_up[lease.turn] = _GivenUp(lease.task)
         lease.turn.fence()
 
-    async def _hand_back(self, turn: HeldTurn) -> None:
-        await self._log.hand_back(turn.session_id, turn.turn_id, turn.attempt)
+    async def _hand_back(self, turn: HeldTurn, *, excuse: bool = True) -> bool:
+        return await self._log.hand_back(turn.session_id, turn.turn_id, turn.attempt, excuse=excuse)
 
     @property
     def _pause_seconds(self) -> float:

@@ -41,7 +41,7 @@ class TurnWorker(Protocol):
     """What a replica asks of the worker in its process; the tail path must not import the worker itself."""
 
     def starting(self, session_id: UUID, turn_id: UUID) -> AbstractContextManager[Claimant | None]: ...
-    def started(self, turn: Turn, claimant: Claimant | None) -> None: ...
+    def started(self, turn: Turn, claimant: Claimant | None) -> bool: ...
     def holds(self, session_id: UUID) -> bool: ...
     def queued(self) -> None: ...
     async def silent(self, session_id: UUID) -> None: ...
@@ -92,12 +92,11 @@ class Replica:
 
     def started(self, turn: Turn, claimant: Claimant | None = None) -> None:
         """A turn that this process has queued: its first event for who watches here; and to the worker, who runs it
-        when its start has claimed it. Else hints, only for speed."""
+        when its start has claimed it. Else hints, here or elsewhere, only for speed."""
         if turn.began is not None:
             self.hub.publish([turn.began])
-        if self.worker is not None:
-            self.worker.started(turn, claimant)
-        elif self.wakeups is not None:
+        taken = self.worker is not None and self.worker.started(turn, claimant)
+        if not taken and self.wakeups is not None:
             self.wakeups.queued(turn.session_id)
 
     def ended(self, session_id: UUID) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import langsmith
 import psycopg
+from psycopg_pool import PoolTimeout
 
 from functions import logs
 from functions.leases import Connect, Leases
@@ -70,20 +71,25 @@ class Worker:
         try:
             yield Claimant(self.name, self.leases.seconds, loop.time())
         except BaseException as error:
-            if isinstance(error, DatabaseUnavailable) or not isinstance(error, LogError):
+            if _may_have_committed(error):
                 self.leases.unsure(HeldTurn(session_id, turn_id, attempt=1, next_seq=0), place)
             raise
         finally:
+            if self._free() <= 0:
+                self._wanted.set()  # others may be waiting for the place
             self._claiming.discard(place)
             if not place.done():  # a worker that stops waits no longer
                 place.set_result(None)
 
-    def started(self, turn: Turn, claimant: Claimant | None) -> None:
-        """A turn that this process has just queued: it runs at once, without a poll."""
+    def started(self, turn: Turn, claimant: Claimant | None) -> bool:
+        """A turn that this process has just queued: it runs at once, without a poll; false where there is no place."""
         if turn.claim is not None and claimant is not None:
             self._begin(turn.claim, claimant.asked, claimant.lease_seconds)
-        elif not self._stopping and self._free() > 0:
-            self._claim(Candidate(turn.session_id, turn.turn_id))
+            return True
+        if self._stopping or self._free() <= 0:
+            return False
+        self._claim(Candidate(turn.session_id, turn.turn_id))
+        return True
 
     def holds(self, session_id: UUID) -> bool:
         """Whether a turn of it runs here."""
@@ -220,6 +226,13 @@ class Worker:
         if self._free() <= 0:
             self._wanted.set()  # others may be waiting for the place
         self.leases.drop(turn)
+
+
+def _may_have_committed(error: BaseException) -> bool:
+    """Unless the log has refused it, or it had no connection."""
+    if isinstance(error, DatabaseUnavailable):
+        return not isinstance(error.__cause__, PoolTimeout)
+    return not isinstance(error, LogError)
 
 
 Serve = Callable[[EventLogSaver], Served]

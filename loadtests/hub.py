@@ -67,10 +67,11 @@ class Emitting:
     def starting(self, session_id: UUID, turn_id: UUID) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def started(self, turn: StartedTurn, claimant: Claimant | None) -> None:
+    def started(self, turn: StartedTurn, claimant: Claimant | None) -> bool:
         task = asyncio.create_task(self._emit(Candidate(turn.session_id, turn.turn_id)))
         self._turns.add(task)
         task.add_done_callback(self._turns.discard)
+        return True
 
     async def _emit(self, candidate: Candidate) -> None:
         claim = await self._log.claim(candidate, "bench", 3600, "bench")

@@ -348,14 +348,15 @@ class Log:
         measures.TAKEN_OVER.inc(int(row is not None and row["attempt"] > 1))
         return Claim(candidate.session_id, candidate.turn_id, **row) if row else None
 
-    async def hand_back(self, session_id: UUID, turn_id: UUID, attempt: int) -> bool:
-        """By the worker that held the attempt and lives: it costs the turn nothing, also when another has taken over
-        since. Tells whether the turn was still its own."""
+    async def hand_back(self, session_id: UUID, turn_id: UUID, attempt: int, *, excuse: bool = True) -> bool:
+        """By the worker that held the attempt and lives: it costs the turn nothing; with `excuse` also when another has
+        taken over since. Tells whether the turn was still its own."""
         parameters = {"session_id": session_id, "turn_id": turn_id, "attempt": attempt}
         async with self._transaction(pipeline=True) as connection:
             await connection.execute(f"set local lock_timeout = '{LOCK_PATIENCE_ALONE}'")
             given = await connection.execute(query("hand_back"), parameters)
-            await connection.execute(query("excuse"), parameters)  # of a turn that was given back just now: nothing
+            if excuse:  # of a turn that was given back just now: nothing
+                await connection.execute(query("excuse"), parameters)
         return bool(given.rowcount)
 
     async def cancel(self, session_id: UUID, owner: str | None, turn_id: UUID | None, reason: CancelReason) -> Ended:

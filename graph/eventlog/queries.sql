@@ -1,7 +1,7 @@
 -- Every statement of the log, named and described. `queries.py` loads them; parameters are psycopg's %(name)s.
 -- Order of locks everywhere: a session's row before its turn's, turns by (session_id, turn_id).
 -- lock_turn comes first in claim, cancel and lose, as a statement of its own: the next statement's snapshot is then
--- newer than any append of this turn, so that max(seq) is true.
+-- newer than any append of this turn, so that max(seq) is true. A start that claims its own new turn needs none.
 
 -- name: start_count
 -- QUOTA 1/2, before a start. Lets the owner's starts in one after the other, on whichever replica: what the next
@@ -102,11 +102,11 @@ select session_id, turn_id, status, attempt - handed_back as spent, worker,
   from turns where status in ('queued', 'running') order by created_at limit %(limit)s;
 
 -- name: claim
--- CLAIM or TAKE OVER, after lock_turn. `reset` for every attempt but the first. No row: lost the race.
+-- CLAIM or TAKE OVER, after lock_turn or start_event. By the clock, for a start may have waited. `reset` for every attempt but the first. No row: lost the race.
 -- `question`: the data of `turn_started`, where that is all that the log holds, so that nobody has to read it.
 with c as (
   update turns set status = 'running', attempt = attempt + 1, worker = %(worker)s,
-                   lease_until = now() + make_interval(secs => %(lease_seconds)s)
+                   lease_until = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
    where session_id = %(session_id)s and turn_id = %(turn_id)s and attempt = %(attempt)s
      and status in ('queued', 'running') and (lease_until is null or lease_until < now())
   returning session_id, turn_id, attempt, first_seq, created_at),
@@ -119,7 +119,7 @@ r as (
     from c, last where c.attempt > 1
   returning seq)
 select c.attempt, c.first_seq, coalesce((select seq from r), last.seq) + 1 as next_seq,
-       extract(epoch from now() - c.created_at)::float8 as age_seconds,
+       extract(epoch from clock_timestamp() - c.created_at)::float8 as age_seconds,
        case when c.attempt = 1 and last.seq = 1 then (
          select e.data::text from events e where e.session_id = c.session_id and e.seq = 1) end as question
   from c, last;

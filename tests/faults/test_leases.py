@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg_pool import PoolTimeout
 
 from functions.turns import cancel as operator_cancel
 from functions.worker import MAX_CLAIMS
@@ -225,24 +226,67 @@ async def test_a_turn_that_starts_here_is_claimed_by_its_start(
         assert (await shop.ended(queued))[-1].type == "done"
 
 
+@pytest.mark.parametrize("lands", ["before", "after one has looked for it"])
 async def test_a_start_whose_answer_was_lost_costs_its_turn_neither_time_nor_an_attempt(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch, lands: str
 ) -> None:
     async with workshop(database_url, lease_seconds=3600) as shop:
-        start, session_id = shop.log.start, uuid4()
+        start, hand_back, looked = shop.log.start, shop.log.hand_back, asyncio.Event()
 
         async def loses_the_answer(*arguments: Any, **settings: Any) -> Any:
-            assert (await start(*arguments, **settings)).claim is not None
+            commit = asyncio.create_task(commits(*arguments, **settings))
+            commits_under_way.append(commit)
+            if lands == "before":
+                await commit
             raise DatabaseUnavailable
 
+        async def commits(*arguments: Any, **settings: Any) -> Turn:
+            if lands != "before":
+                await looked.wait()
+            return await start(*arguments, **settings)
+
+        async def looks(*arguments: Any, **settings: Any) -> bool:
+            given = await hand_back(*arguments, **settings)
+            looked.set()
+            return given
+
+        commits_under_way: list[asyncio.Task[Turn]] = []
+        monkeypatch.setattr(shop.log, "hand_back", looks)
         with monkeypatch.context() as patched:
             patched.setattr(shop.log, "start", loses_the_answer)
             with pytest.raises(DatabaseUnavailable):
-                await shop.ask(session_id=session_id)
-        (began,) = await shop.log.events(session_id)
-        turn = Turn(session_id, began.turn_id, 1, "running", None)
+                await shop.ask()
+        turn = await commits_under_way[0]
+        assert turn.claim is not None
         events = await shop.ended(turn)
         assert (events[-1].type, counts(database_url, turn)) == ("done", (2, 1))
+
+
+async def test_a_start_that_comes_to_nothing_leaves_its_place_to_who_waits(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once. One that had no connection is not looked for later."""
+    async with workshop(database_url, max_turns=1) as shop:
+        start, asked, goes_on = shop.log.start, asyncio.Event(), asyncio.Event()
+
+        async def has_no_connection(*_: Any, **__: Any) -> Any:
+            asked.set()
+            await goes_on.wait()
+            raise DatabaseUnavailable from PoolTimeout()
+
+        monkeypatch.setattr("functions.worker.POLL_SECONDS", 3600)
+        await shop.ended(await shop.ask())  # it has looked, and does not poll any more
+        monkeypatch.setattr(shop.log, "start", has_no_connection)
+        asking = asyncio.create_task(shop.ask())
+        await asked.wait()
+        monkeypatch.setattr(shop.log, "start", start)
+        waiting = await shop.ask()
+        assert waiting.claim is None
+        goes_on.set()
+        with pytest.raises(DatabaseUnavailable):
+            await asking
+        assert (await shop.ended(waiting))[-1].type == "done"
+        assert not shop.worker.leases._given_up
 
 
 async def test_a_worker_that_drains_waits_for_a_start_under_way_and_answers_it(

@@ -201,12 +201,44 @@ async def two_replicas(database_url: str) -> AsyncIterator[tuple[Replica, Replic
         yield one, two
 
 
+class WorkerThatHears:
+    """Counts how often it is told to look for turns, and keeps whose logs grew."""
+
+    def __init__(self, places: bool = True) -> None:
+        self.places = places
+        self.looked = 0
+        self.held: UUID | None = None
+        self.told: list[UUID] = []
+
+    def starting(self, session_id: UUID, turn_id: UUID) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def started(self, turn: Turn, claimant: Claimant | None) -> bool:
+        return self.places
+
+    def notified(self, works: bool) -> None: ...
+    async def silent(self, session_id: UUID) -> None: ...
+    async def drain(self, seconds: float) -> None: ...
+
+    def queued(self) -> None:
+        self.looked += 1
+
+    def holds(self, session_id: UUID) -> bool:
+        return session_id == self.held
+
+    def grown(self, sessions: list[UUID]) -> None:
+        self.told += sessions
+
+
+@pytest.mark.parametrize(
+    "worker_here", [None, WorkerThatHears(places=False)], ids=["none here", "all here have enough"]
+)
 async def test_what_one_replica_commits_wakes_the_others_readers_and_workers_without_a_poll(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch, worker_here: WorkerThatHears | None
 ) -> None:
     never_poll(monkeypatch)
     async with two_replicas(database_url) as (one, two):
-        two.worker = worker = WorkerThatHears()
+        one.worker, two.worker = worker_here, (worker := WorkerThatHears())
         queued = await one.log.start(uuid4(), OWNER, "request", "What helps?")
         one.started(queued)
         await until(lambda: worker.looked == 1)
@@ -304,29 +336,3 @@ async def test_whoever_joins_in_mid_answer_announces_itself_unless_the_turn_runs
                 two.hub.reader(watch, 1, 1, active=True)
         await until(lambda: there in elsewhere)
         assert here not in elsewhere
-
-
-class WorkerThatHears:
-    """Counts how often it is told to look for turns, and keeps whose logs grew."""
-
-    def __init__(self) -> None:
-        self.looked = 0
-        self.held: UUID | None = None
-        self.told: list[UUID] = []
-
-    def starting(self, session_id: UUID, turn_id: UUID) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def started(self, turn: Turn, claimant: Claimant | None) -> None: ...
-    def notified(self, works: bool) -> None: ...
-    async def silent(self, session_id: UUID) -> None: ...
-    async def drain(self, seconds: float) -> None: ...
-
-    def queued(self) -> None:
-        self.looked += 1
-
-    def holds(self, session_id: UUID) -> bool:
-        return session_id == self.held
-
-    def grown(self, sessions: list[UUID]) -> None:
-        self.told += sessions
