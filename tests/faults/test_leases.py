@@ -319,7 +319,7 @@ async def test_a_hand_back_that_is_refused_for_good_keeps_no_turn_waiting(
         await shop.until(turn, "token")
         refused = asyncio.Event()
 
-        async def refuses(*_: Any) -> bool:
+        async def refuses(*_: Any, **__: Any) -> bool:
             refused.set()
             raise psycopg.errors.CheckViolation
 
