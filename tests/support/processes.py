@@ -8,6 +8,7 @@ what measures gets what people run.
 
 import atexit
 import gc
+import importlib
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 OURS = ("PULSELINE_", "PYTEST_")
+PULSELINE = "functions"
 imported_with: dict[str, str] | None = None
 
 
@@ -74,21 +76,22 @@ def _of_others(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith(OURS) and name != "DATABASE_URL"}
 
 
-def launch(arguments: list[str], environment: dict[str, str], output: Path) -> Process:
-    """`pulseline ARGUMENTS`, with this environment alone; the file gets what it says."""
+def launch(arguments: list[str], environment: dict[str, str], output: Path, program: str = PULSELINE) -> Process:
+    """`pulseline ARGUMENTS`, with this environment alone; the file gets what it says. Another program is a module that
+    is run, or has a `change` that makes of `pulseline` what it is when it is run."""
     output.touch()
     if imported_with != _of_others(environment):
         with output.open("wb") as said:
-            command = [sys.executable, "-m", "functions", *arguments]
+            command = [sys.executable, "-m", program, *arguments]
             return subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
     process = multiprocessing.get_context("forkserver").Process(
-        target=_become, args=(arguments, environment, output), daemon=True
+        target=_become, args=(program, arguments, environment, output), daemon=True
     )
     process.start()
     return Forked(process)
 
 
-def _become(arguments: list[str], environment: dict[str, str], output: Path) -> None:
+def _become(program: str, arguments: list[str], environment: dict[str, str], output: Path) -> None:
     said = os.open(output, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(said, stream)
@@ -97,6 +100,8 @@ def _become(arguments: list[str], environment: dict[str, str], output: Path) -> 
     os.environ.update(environment)
     from functions.cli import main
 
+    if program != PULSELINE:
+        importlib.import_module(program).change()
     try:
         main(arguments, "pulseline")
     finally:  # as an interpreter ends: who was never retrieved says so, and what is left is flushed

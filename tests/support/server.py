@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 
 from tests.support.pgbouncer import EVERYTHING
-from tests.support.processes import launch
+from tests.support.processes import PULSELINE, launch
 
 GREETING = re.compile(r"answers at (http://[\d.]+:\d+)")
 START_SECONDS = 40.0
@@ -23,7 +23,9 @@ SCRIPTED = "scripted?tokens=200&delay_ms=10"
 class Server:
     """One `pulseline serve` process. `url` is its address; `output` is what it said so far."""
 
-    def __init__(self, database_url: str, folder: Path, model: str, settings: dict[str, str]) -> None:
+    def __init__(
+        self, database_url: str, folder: Path, model: str, settings: dict[str, str], program: str = PULSELINE
+    ) -> None:
         self._output = folder / f"serve-{time.monotonic_ns()}.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PULSELINE_")}
         if EVERYTHING:
@@ -31,7 +33,7 @@ class Server:
         environment.update(
             DATABASE_URL=database_url, PULSELINE_MODEL=model, PULSELINE_HOME=str(folder / "home"), **settings
         )
-        self.process = launch(["serve", "--port", "0"], environment, self._output)
+        self.process = launch(["serve", "--port", "0"], environment, self._output, program)
         self.url = self._greeted()
 
     @property
@@ -72,9 +74,12 @@ class Server:
 
 
 @contextmanager
-def serving(database_url: str, folder: Path, model: str = SCRIPTED, **settings: str) -> Iterator[Server]:
+def serving(
+    database_url: str, folder: Path, model: str = SCRIPTED, program: str = PULSELINE, **settings: str
+) -> Iterator[Server]:
     """Settings are named without the prefix, in capitals: `NOTIFY="off"`."""
-    server = Server(database_url, folder, model, {f"PULSELINE_{name}": value for name, value in settings.items()})
+    environment = {f"PULSELINE_{name}": value for name, value in settings.items()}
+    server = Server(database_url, folder, model, environment, program)
     try:
         yield server
     finally:
@@ -85,12 +90,14 @@ def serving(database_url: str, folder: Path, model: str = SCRIPTED, **settings: 
 
 
 @contextmanager
-def serving_together(database_url: str, folder: Path, model: str, *each: dict[str, str]) -> Iterator[list[Server]]:
+def serving_together(
+    database_url: str, folder: Path, model: str, *each: dict[str, str], program: str = PULSELINE
+) -> Iterator[list[Server]]:
     """One server for each of the settings, all started at once."""
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
 
         def started(settings: dict[str, str]) -> Server:
-            return stack.enter_context(serving(database_url, folder, model, **settings))
+            return stack.enter_context(serving(database_url, folder, model, program, **settings))
 
         yield list(pool.map(started, each))
 

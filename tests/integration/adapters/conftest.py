@@ -6,19 +6,27 @@ import httpx
 import pytest
 
 from tests.conftest import FreshDatabase
+from tests.support.gated import GATED, PATIENT, SAID, Gate
 from tests.support.server import Server, serving, serving_together
 
 TOKENS = 60
-MODEL = f"scripted?tokens={TOKENS}&delay_ms=40"  # there is time for a client to be cut, or to stop it, in mid-answer
+MODEL = f"scripted?tokens={TOKENS}&delay_ms=20"
 ANSWER = "".join(f"w{n} " for n in range(TOKENS))
+assert SAID < TOKENS
 
 
 @pytest.fixture(scope="package")
-def replicas(
-    fresh_database: FreshDatabase, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Server, Server]]:
-    folder = tmp_path_factory.mktemp("replicas")
-    with fresh_database() as url, serving_together(url, folder, MODEL, {}, {}) as (one, two):
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
+    """Holds the answers of `replicas`."""
+    return Gate(tmp_path_factory.mktemp("replicas"))
+
+
+@pytest.fixture(scope="package")
+def replicas(fresh_database: FreshDatabase, gate: Gate) -> Iterator[tuple[Server, Server]]:
+    with (
+        fresh_database() as url,
+        serving_together(url, gate.folder, MODEL, PATIENT, PATIENT, program=GATED) as (one, two),
+    ):
         yield one, two
 
 

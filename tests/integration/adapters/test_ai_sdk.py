@@ -8,10 +8,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.integration.adapters.conftest import ANSWER, MODEL, TOKENS, cookie_of
+from tests.integration.adapters.conftest import ANSWER, MODEL, cookie_of
+from tests.support.gated import GATED, MORTAL, Gate
 from tests.support.node import Said, talking
 from tests.support.proxy import proxying
-from tests.support.server import Server, serving
+from tests.support.server import Server, serving, serving_together
 
 QUESTION = "What helps?"
 VERSIONS = ["6", "7"]
@@ -34,16 +35,20 @@ def stages(said: Said) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_use_chat_shows_stages_sources_and_the_text(replicas: tuple[Server, Server], version: str) -> None:
+async def test_use_chat_shows_stages_sources_and_the_text(
+    replicas: tuple[Server, Server], gate: Gate, version: str
+) -> None:
     one, two = replicas
     cookie, chat = cookie_of(one.url), "a-chat-of-mine"
     async with talking("use_chat.mjs", version, one.url, cookie, chat) as talk:
-        talk.tell("send", text=QUESTION)
+        with gate.closed():
+            talk.tell("send", text=QUESTION)
+            begun = await talk.until(writing)
+        assert begun["text"] != ANSWER, "it came piece by piece"
         end = await talk.until(ready)
         assert end["text"] == ANSWER
         assert stages(end) == {"retrieval": "done", "reranking": "done", "generation": "done"}
         assert kinds(end).count("source-document") == 3
-        assert any(said["text"] not in ("", ANSWER) for said in talk.heard), "it came piece by piece"
 
         talk.tell("send", text="And then?")
         again = await talk.until(lambda said: ready(said) and said["id"] != end["id"])
@@ -60,19 +65,21 @@ async def test_use_chat_shows_stages_sources_and_the_text(replicas: tuple[Server
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_cut_answer_is_resumed_on_another_replica_exactly(
-    replicas: tuple[Server, Server], version: str
+    replicas: tuple[Server, Server], gate: Gate, version: str
 ) -> None:
     one, two = replicas
     async with (
         proxying(one.url) as proxy,
         talking("use_chat.mjs", version, proxy.url, cookie_of(one.url), "cut") as talk,
     ):
-        talk.tell("send", text=QUESTION)
-        begun = await talk.until(writing)
-        proxy._upstreams = (two.url,)
-        proxy.cut()
-        await talk.until(lambda said: said["status"] == "error")
-        talk.tell("resume")
+        with gate.closed():
+            talk.tell("send", text=QUESTION)
+            begun = await talk.until(writing)
+            proxy._upstreams = (two.url,)
+            proxy.cut()
+            await talk.until(lambda said: said["status"] == "error")
+            talk.tell("resume")
+            await talk.until(lambda said: said["status"] == "streaming")
         end = await talk.until(ready)
         assert end["text"] == ANSWER
         assert end["id"] == begun["id"], "the same message, from the other replica"
@@ -89,28 +96,29 @@ async def messages_of(url: str, cookie: str) -> list[Said]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_stopped_answer_is_kept_its_question_is_edited_twice_and_whoever_left_comes_back(
-    replicas: tuple[Server, Server], version: str
+    replicas: tuple[Server, Server], gate: Gate, version: str
 ) -> None:
     one, two = replicas
     cookie = cookie_of(one.url)
     async with talking("use_chat.mjs", version, one.url, cookie, "edited") as talk:
-        talk.tell("send", text=QUESTION)
-        seen = set[str]()
-        for edit in ("What else?", "And what harms?"):
-            await talk.until(lambda said: writing(said) and said["id"] not in seen)
-            talk.tell("stop")
-            stopped = await talk.until(lambda said: said["status"] in ("ready", "error"))
-            *_, kept = await messages_of(two.url, cookie)
-            assert (kept["status"], kept["content"]) == ("cancelled", stopped["text"])
-            assert ANSWER.startswith(stopped["text"])
-            assert stopped["text"] != ANSWER
-            seen.add(stopped["id"])
-            talk.tell("edit", text=edit)
-        begun = await talk.until(lambda said: writing(said) and said["id"] not in seen)
-        talk.tell("leave")
-        await talk.until(lambda said: "left" in said)
-        talk.tell("resume")
-        await talk.until(lambda said: said["status"] == "streaming")
+        with gate.closed():
+            talk.tell("send", text=QUESTION)
+            seen = set[str]()
+            for edit in ("What else?", "And what harms?"):
+                await talk.until(lambda said: writing(said) and said["id"] not in seen)
+                talk.tell("stop")
+                stopped = await talk.until(lambda said: said["status"] in ("ready", "error"))
+                *_, kept = await messages_of(two.url, cookie)
+                assert (kept["status"], kept["content"]) == ("cancelled", stopped["text"])
+                assert ANSWER.startswith(stopped["text"])
+                assert stopped["text"] != ANSWER
+                seen.add(stopped["id"])
+                talk.tell("edit", text=edit)
+            begun = await talk.until(lambda said: writing(said) and said["id"] not in seen)
+            talk.tell("leave")
+            await talk.until(lambda said: "left" in said)
+            talk.tell("resume")
+            await talk.until(lambda said: said["status"] == "streaming")
         end = await talk.until(ready)
     assert (end["id"], end["text"]) == (begun["id"], ANSWER), "useChat's own stop only hangs up"
     assert (end["asked"], end["roles"]) == (edit, ["user", "assistant"])
@@ -158,12 +166,8 @@ async def test_what_a_graph_asks_is_shown_and_answered(asking: Server, version: 
 @pytest.mark.timeout(150)
 async def test_a_killed_servers_answer_is_taken_over_and_its_text_is_exact(database_url: str, tmp_path: Path) -> None:
     """The clients read from one that lives: their streams are never cut, and a second attempt begins under them."""
-    lease = {"LEASE_SECONDS": "1.5"}
-    slow = f"scripted?tokens={TOKENS}&delay_ms=150"  # both answers are under way when it is killed
-    with (
-        serving(database_url, tmp_path, MODEL, WORKER="off") as reading,
-        serving(database_url, tmp_path, slow, **lease) as one,
-    ):
+    gate = Gate(tmp_path)
+    with serving_together(database_url, tmp_path, MODEL, {"WORKER": "off"}, MORTAL, program=GATED) as (reading, one):
         cookie = cookie_of(reading.url)
         async with (
             talking("use_chat.mjs", "6", reading.url, cookie, "killed-6") as six,
@@ -171,11 +175,12 @@ async def test_a_killed_servers_answer_is_taken_over_and_its_text_is_exact(datab
         ):
             for talk in (six, seven):  # both are there before either asks
                 await talk.until(lambda said: said["status"] == "ready")
-            for talk in (six, seven):
-                talk.tell("send", text=QUESTION)
-            begun = [await talk.until(writing) for talk in (six, seven)]
-            one.kill()
-            with serving(database_url, tmp_path, MODEL, **lease):
+            with gate.closed():
+                for talk in (six, seven):
+                    talk.tell("send", text=QUESTION)
+                begun = [await talk.until(writing) for talk in (six, seven)]
+                one.kill()
+            with serving(database_url, tmp_path, MODEL):
                 ends = [await talk.until(lambda said: ready(said) or said["error"]) for talk in (six, seven)]
     for end, first in zip(ends, begun, strict=True):
         assert end["text"] == ANSWER
@@ -190,14 +195,15 @@ def index(talk: Any) -> list[Any]:
     return [said["chunk"] for said in talk.heard if "chunk" in said]
 
 
-async def test_the_workflow_transport_goes_on_at_its_chunk(replicas: tuple[Server, Server]) -> None:
+async def test_the_workflow_transport_goes_on_at_its_chunk(replicas: tuple[Server, Server], gate: Gate) -> None:
     one, two = replicas
     cookie, chat = cookie_of(one.url), str(uuid4())
     async with proxying(one.url) as proxy, talking("workflow.mjs", proxy.url, cookie, chat) as talk:
-        talk.tell("send", text=QUESTION)
-        await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
-        proxy._upstreams = (two.url,)
-        proxy.cut()
+        with gate.closed():
+            talk.tell("send", text=QUESTION)
+            await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
+            proxy._upstreams = (two.url,)
+            proxy.cut()
         await talk.until(lambda said: "ended" in said)
         assert proxy.went_to[two.url]
         whole = index(talk)
@@ -215,17 +221,18 @@ async def test_the_workflow_transport_goes_on_at_its_chunk(replicas: tuple[Serve
 
 
 async def test_through_the_workflow_transport_an_answer_is_stopped_edited_and_written_again(
-    replicas: tuple[Server, Server],
+    replicas: tuple[Server, Server], gate: Gate
 ) -> None:
     one, two = replicas
     cookie = cookie_of(one.url)
     async with talking("workflow.mjs", one.url, cookie, str(uuid4())) as talk:
         for question, more in ((QUESTION, {}), ("What else?", {"messageId": "asked"})):
             talk.heard.clear()
-            talk.tell("send", text=question, id="asked", **more)
-            await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
-            talk.tell("stop")
-            await talk.until(lambda said: "ended" in said)
+            with gate.closed():
+                talk.tell("send", text=question, id="asked", **more)
+                await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
+                talk.tell("stop")
+                await talk.until(lambda said: "ended" in said)
             partial = "".join(chunk.get("delta", "") for chunk in index(talk))
             assert [chunk["type"] for chunk in index(talk)][-2:] == ["abort", "finish"]
             asked, kept = await messages_of(two.url, cookie)
@@ -251,7 +258,9 @@ async def test_what_a_graph_asks_is_answered_through_the_workflow_transport(aski
     assert said == "I asked: a table in Lisbon is booked."
 
 
-async def test_the_workflow_transport_counts_on_from_where_a_step_begins(replicas: tuple[Server, Server]) -> None:
+async def test_the_workflow_transport_counts_on_from_where_a_step_begins(
+    replicas: tuple[Server, Server], gate: Gate
+) -> None:
     """It is cut after a resume by a negative index, and goes on at the next chunk."""
     one, two = replicas
     cookie, chat = cookie_of(one.url), str(uuid4())
@@ -262,14 +271,15 @@ async def test_the_workflow_transport_counts_on_from_where_a_step_begins(replica
     ):
         other.tell("greet")
         await other.until(lambda said: "ready" in said)
-        talk.tell("send", text=QUESTION)
-        begun = await talk.until(lambda said: said["chunk"].get("messageMetadata"))
-        await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
-        run = f"{chat}.{begun['chunk']['messageMetadata']['turn_id']}"
-        other.tell("join", run=run, startIndex=-2)
-        await other.until(lambda said: said["chunk"].get("delta", "").startswith("w12 "))
-        proxy._upstreams = (two.url,)
-        proxy.cut()
+        with gate.closed():
+            talk.tell("send", text=QUESTION)
+            begun = await talk.until(lambda said: said["chunk"].get("messageMetadata"))
+            await talk.until(lambda said: said["chunk"].get("delta", "").startswith("w5 "))
+            run = f"{chat}.{begun['chunk']['messageMetadata']['turn_id']}"
+            other.tell("join", run=run, startIndex=-2)
+            await other.until(lambda said: said["chunk"].get("delta", "").startswith("w12 "))
+            proxy._upstreams = (two.url,)
+            proxy.cut()
         await other.until(lambda said: "ended" in said)
         assert proxy.went_to[two.url], "the cut came in mid-stream"
         assert index(other)[0]["type"] == "start-step"

@@ -13,13 +13,13 @@ import httpx
 import pytest
 
 from tests.integration.adapters.conftest import cookie_of
+from tests.support.gated import GATED, MORTAL, PATIENT, Gate
 from tests.support.node import Said, Talk, talking
 from tests.support.proxy import proxying
-from tests.support.server import serving, serving_together
+from tests.support.server import serving_together
 
 TOKENS = 120
 STAMPED = f"scripted?tokens={TOKENS}&delay_ms=20&stamp=1"  # each word has the moment at which it was said
-SLOWLY = STAMPED.replace("=20&", "=150&")  # all clients' answers are under way when it is killed
 SIXTH = re.compile(r"\b5:\d{16} ")
 QUESTION = "What helps?"
 
@@ -69,10 +69,9 @@ async def test_every_client_goes_on_at_another_replica_with_the_words_of_the_sec
     database_url: str, tmp_path: Path
 ) -> None:
     async with AsyncExitStack() as stack:
-        lease = {"LEASE_SECONDS": "1.5"}
-        one = stack.enter_context(serving(database_url, tmp_path, SLOWLY, **lease))
-        together = serving_together(database_url, tmp_path, STAMPED, lease, {"WORKER": "off"})
-        two, reading = stack.enter_context(together)
+        gate, each = Gate(tmp_path), (MORTAL, PATIENT, {"WORKER": "off"})
+        together = serving_together(database_url, tmp_path, STAMPED, *each, program=GATED)
+        one, two, reading = stack.enter_context(together)
         proxy = await stack.enter_async_context(proxying(one.url, reading.url))
         cookies: dict[Talk, str] = {}
 
@@ -91,7 +90,7 @@ async def test_every_client_goes_on_at_another_replica_with_the_words_of_the_sec
         for chat in (six, seven, never_cut):
             await chat.until(lambda said: said["status"] == "ready")
 
-        with two.held():  # so that it is the one to be killed that writes
+        with two.held(), gate.closed():  # so that it is the one to be killed that writes, and goes on until then
             client.tell("stream", text=QUESTION, modes=["messages-tuple", "values"])
             hook.tell("submit", text=QUESTION)
             for talk in (workflow, six, seven, never_cut):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from tests.integration.adapters.conftest import ANSWER, cookie_of
+from tests.support.gated import Gate
 from tests.support.node import Said, Talk, talking
 from tests.support.proxy import proxying
 from tests.support.server import Server
@@ -23,13 +24,16 @@ def writing(said: Said) -> bool:
     return frame.get("event") == "messages" and "w5 " in frame["data"][0]["content"]
 
 
-async def test_a_cut_stream_is_resumed_by_the_client_on_another_replica(replicas: tuple[Server, Server]) -> None:
+async def test_a_cut_stream_is_resumed_by_the_client_on_another_replica(
+    replicas: tuple[Server, Server], gate: Gate
+) -> None:
     one, two = replicas
     async with proxying(one.url) as proxy, talking("langgraph.mjs", proxy.url, cookie_of(one.url)) as talk:
-        talk.tell("stream", text=QUESTION, modes=["messages-tuple", "values"])
-        await talk.until(writing)
-        proxy._upstreams = (two.url,)
-        proxy.cut()
+        with gate.closed():
+            talk.tell("stream", text=QUESTION, modes=["messages-tuple", "values"])
+            await talk.until(writing)
+            proxy._upstreams = (two.url,)
+            proxy.cut()
         await talk.until(lambda said: "ended" in said)
         assert proxy.went_to[two.url], "the cut came in mid-stream"
         assert text_of(frames(talk, "messages")) == ANSWER
@@ -41,16 +45,17 @@ async def test_a_cut_stream_is_resumed_by_the_client_on_another_replica(replicas
         assert {frame["data"]["run_id"] for frame in frames(talk, "metadata")} == {run}
 
 
-async def test_cancel_keeps_the_partial_answer(replicas: tuple[Server, Server]) -> None:
+async def test_cancel_keeps_the_partial_answer(replicas: tuple[Server, Server], gate: Gate) -> None:
     one, _ = replicas
     async with talking("langgraph.mjs", one.url, cookie_of(one.url)) as talk:
-        talk.tell("stream", text=QUESTION, modes=["messages-tuple"])
-        await talk.until(writing)
-        known = {name: said[name] for said in talk.heard for name in ("thread", "run") if name in said}
-        talk.tell("cancel", **known)
-        after = await talk.until(lambda said: "state" in said)
-        if not any("ended" in said for said in talk.heard):
-            await talk.until(lambda said: "ended" in said)
+        with gate.closed():
+            talk.tell("stream", text=QUESTION, modes=["messages-tuple"])
+            await talk.until(writing)
+            known = {name: said[name] for said in talk.heard for name in ("thread", "run") if name in said}
+            talk.tell("cancel", **known)
+            after = await talk.until(lambda said: "state" in said)
+            if not any("ended" in said for said in talk.heard):
+                await talk.until(lambda said: "ended" in said)
     partial = text_of(frames(talk, "messages"))
     assert after["status"] == "interrupted"
     assert after["state"]["values"]["messages"][-1]["content"] == partial
@@ -58,23 +63,26 @@ async def test_cancel_keeps_the_partial_answer(replicas: tuple[Server, Server]) 
     assert partial != ANSWER
 
 
-async def test_use_stream_writes_the_answer_and_goes_on_in_the_same_thread(replicas: tuple[Server, Server]) -> None:
+async def test_use_stream_writes_the_answer_and_goes_on_in_the_same_thread(
+    replicas: tuple[Server, Server], gate: Gate
+) -> None:
     one, _ = replicas
     async with talking("langgraph.mjs", one.url, cookie_of(one.url)) as talk:
         talk.tell("use", history=False)
         await talk.until(lambda said: said.get("loading") is False)
         for turns in (1, 2):
-            talk.tell("submit", text=QUESTION)
+            with gate.closed():
+                talk.tell("submit", text=QUESTION)
+                begun = await talk.until(lambda said: grows(said, turns))  # noqa: B023
+            assert begun["messages"][-1]["content"] != ANSWER, "it came piece by piece"
             end = await talk.until(lambda said: not said["loading"] and len(said["messages"]) == 2 * turns)  # noqa: B023
             assert [message["type"] for message in end["messages"]] == ["human", "ai"] * turns
             assert end["messages"][-1]["content"] == ANSWER
             assert end["error"] is None
-        lengths = [len(said["messages"][-1]["content"]) for said in talk.heard if said.get("messages")]
-        assert any(0 < length < len(ANSWER) and length != len(QUESTION) for length in lengths), "it came piece by piece"
 
 
 async def test_use_stream_shows_the_answer_grow_after_a_reload_and_writes_it_again(
-    replicas: tuple[Server, Server],
+    replicas: tuple[Server, Server], gate: Gate
 ) -> None:
     one, _ = replicas
 
@@ -84,13 +92,14 @@ async def test_use_stream_shows_the_answer_grow_after_a_reload_and_writes_it_aga
     async with talking("langgraph.mjs", one.url, cookie_of(one.url)) as talk:
         talk.tell("use", history=True)
         await talk.until(lambda said: said.get("loading") is False)
-        talk.tell("submit", text=QUESTION)
-        await talk.until(lambda said: "w5 " in text(said))
-        talk.tell("reload")
-        await talk.until(lambda said: "reloaded" in said)
-        talk.heard.clear()
+        with gate.closed():
+            talk.tell("submit", text=QUESTION)
+            await talk.until(lambda said: "w5 " in text(said))
+            talk.tell("reload")
+            await talk.until(lambda said: "reloaded" in said)
+            so_far = await talk.until(lambda said: said["loading"] and "w5 " in text(said))
+        assert text(so_far) != ANSWER, "word by word"
         end = await talk.until(lambda said: not said["loading"] and text(said) == ANSWER)
-        assert any(0 < len(text(said)) < len(ANSWER) for said in talk.heard if said["loading"]), "word by word"
         talk.tell("regenerate")
         first = end["messages"][-1]["id"]
         again = await talk.until(
@@ -106,15 +115,18 @@ def answered(said: Said, question: str, answers: int) -> bool:
     return said.get("loading") is False and len(messages) == 2 * answers and messages[-2]["content"] == question
 
 
-async def test_use_stream_survives_a_cut_edits_its_first_question_and_stops(replicas: tuple[Server, Server]) -> None:
+async def test_use_stream_survives_a_cut_edits_its_first_question_and_stops(
+    replicas: tuple[Server, Server], gate: Gate
+) -> None:
     one, two = replicas
     async with proxying(one.url) as proxy, talking("langgraph.mjs", proxy.url, cookie_of(one.url)) as talk:
         talk.tell("use", history=True)
         await talk.until(lambda said: said.get("loading") is False)
-        talk.tell("submit", text=QUESTION)
-        begun = await talk.until(lambda said: grows(said, 1))
-        proxy._upstreams = (two.url,)
-        proxy.cut()
+        with gate.closed():
+            talk.tell("submit", text=QUESTION)
+            begun = await talk.until(lambda said: grows(said, 1))
+            proxy._upstreams = (two.url,)
+            proxy.cut()
         end = await talk.until(lambda said: answered(said, QUESTION, 1))
         assert proxy.went_to[two.url], "the cut came in mid-stream"
         assert (end["messages"][-1]["content"], end["error"]) == (ANSWER, None)
@@ -126,19 +138,21 @@ async def test_use_stream_survives_a_cut_edits_its_first_question_and_stops(repl
         edited = await talk.until(lambda said: answered(said, "What else?", 1))
         assert (edited["messages"][-1]["content"], edited["error"]) == (ANSWER, None)
 
-        talk.tell("submit", text="And then?")
-        await talk.until(lambda said: grows(said, 2))
-        talk.tell("stop")
-        await talk.until(lambda said: said["loading"] is False)
-        await stopped_early(talk, ["What else?", ANSWER, "And then?"])
+        with gate.closed():
+            talk.tell("submit", text="And then?")
+            await talk.until(lambda said: grows(said, 2))
+            talk.tell("stop")
+            await talk.until(lambda said: said["loading"] is False)
+            await stopped_early(talk, ["What else?", ANSWER, "And then?"])
 
         talk.tell("use", history=False)
         await talk.until(lambda said: said.get("loading") is False and not said["messages"])
-        talk.tell("submit", text=QUESTION)
-        await talk.until(lambda said: grows(said, 1))
-        talk.tell("stop")  # it only hangs up, having asked that this stops the run
-        await talk.until(lambda said: said["loading"] is False)
-        await stopped_early(talk, [QUESTION])
+        with gate.closed():
+            talk.tell("submit", text=QUESTION)
+            await talk.until(lambda said: grows(said, 1))
+            talk.tell("stop")  # it only hangs up, having asked that this stops the run
+            await talk.until(lambda said: said["loading"] is False)
+            await stopped_early(talk, [QUESTION])
 
 
 def grows(said: Said, answers: int) -> bool:

@@ -18,6 +18,7 @@ from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEnti
 
 from tests.integration.adapters.conftest import ANSWER, MODEL
 from tests.support.client import Person
+from tests.support.gated import GATED, MORTAL, Gate
 from tests.support.proxy import proxying
 from tests.support.server import Server, holder, serving_together
 
@@ -107,18 +108,21 @@ async def test_a_run_streams_its_text_and_its_state(replicas: tuple[Server, Serv
 
 
 async def test_a_cut_stream_is_resumed_by_the_client_on_another_replica(
-    replicas: tuple[Server, Server], connect: Connect
+    replicas: tuple[Server, Server], gate: Gate, connect: Connect
 ) -> None:
     one, two = replicas
     async with proxying(one.url) as proxy:
         client = await connect(proxy.url)
         thread = await client.threads.create()
         hearing = Heard()
-        async for part in client.runs.stream(thread["thread_id"], "agent", input=ASKED, stream_mode="messages-tuple"):
-            hearing.take(part)
-            if hearing.chunks == 5:
-                proxy._upstreams = (two.url,)
-                proxy.cut()
+        stream = client.runs.stream(thread["thread_id"], "agent", input=ASKED, stream_mode="messages-tuple")
+        with gate.closed():
+            async for part in stream:
+                hearing.take(part)
+                if hearing.chunks == 5:
+                    proxy._upstreams = (two.url,)
+                    proxy.cut()
+                    gate.open()
         assert proxy.went_to[two.url], "the cut came in mid-stream"
         assert hearing.text == ANSWER
         assert len(hearing.ids) == len(set(hearing.ids)), "no frame came twice"
@@ -159,8 +163,8 @@ async def test_every_frame_after_every_id_is_the_same_from_every_replica(
 async def test_a_killed_servers_run_goes_on_and_its_text_is_exact(
     database_url: str, tmp_path: Path, connect: Connect
 ) -> None:
-    lease = {"LEASE_SECONDS": "1.5"}
-    with serving_together(database_url, tmp_path, MODEL, lease, lease) as (one, two):
+    gate = Gate(tmp_path)
+    with serving_together(database_url, tmp_path, MODEL, MORTAL, MORTAL, program=GATED) as (one, two), gate.closed():
         async with proxying(one.url, two.url) as proxy:
             client = await connect(proxy.url)
             thread = await client.threads.create()
@@ -172,19 +176,21 @@ async def test_a_killed_servers_run_goes_on_and_its_text_is_exact(
                 if killed is None and hearing.chunks == 5:  # what follows need not be a chunk
                     killed = holder(database_url, one, two)
                     killed.kill()
+                    gate.open()
             assert hearing.attempts == [1, 2], "the second attempt is told"
             assert hearing.text == ANSWER == hearing.values[-1]["messages"][-1]["content"]
             assert len(hearing.run_ids) == 1
 
 
-async def test_cancel_keeps_the_partial_answer(replicas: tuple[Server, Server], connect: Connect) -> None:
+async def test_cancel_keeps_the_partial_answer(replicas: tuple[Server, Server], gate: Gate, connect: Connect) -> None:
     one, two = [await connect(server.url) for server in replicas]
     thread_id = (await one.threads.create())["thread_id"]
     hearing = Heard()
-    async for part in one.runs.stream(thread_id, "agent", input=ASKED, stream_mode="messages-tuple"):
-        hearing.take(part)
-        if hearing.chunks == 5:
-            await two.runs.cancel(thread_id, next(iter(hearing.run_ids)), wait=True)
+    with gate.closed():
+        async for part in one.runs.stream(thread_id, "agent", input=ASKED, stream_mode="messages-tuple"):
+            hearing.take(part)
+            if hearing.chunks == 5:
+                await two.runs.cancel(thread_id, next(iter(hearing.run_ids)), wait=True)
     [run] = await two.runs.list(thread_id)
     assert run["status"] == "interrupted"
     [_, answer] = (await two.threads.get_state(thread_id))["values"]["messages"]
@@ -193,14 +199,17 @@ async def test_cancel_keeps_the_partial_answer(replicas: tuple[Server, Server], 
     assert answer["response_metadata"]["status"] == "cancelled"
 
 
-async def test_a_run_can_be_started_joined_and_waited_for(replicas: tuple[Server, Server], connect: Connect) -> None:
+async def test_a_run_can_be_started_joined_and_waited_for(
+    replicas: tuple[Server, Server], gate: Gate, connect: Connect
+) -> None:
     one, two = [await connect(server.url) for server in replicas]
     thread_id = (await one.threads.create())["thread_id"]
-    run = await one.runs.create(thread_id, "agent", input=ASKED)
-    assert run["status"] in ("pending", "running")
-    assert (await two.threads.get(thread_id))["status"] == "busy"
-    with pytest.raises(ConflictError, match="still answering"):
-        await two.runs.create(thread_id, "agent", input=ASKED)
+    with gate.closed():
+        run = await one.runs.create(thread_id, "agent", input=ASKED)
+        assert run["status"] in ("pending", "running")
+        assert (await two.threads.get(thread_id))["status"] == "busy"
+        with pytest.raises(ConflictError, match="still answering"):
+            await two.runs.create(thread_id, "agent", input=ASKED)
     hearing = await heard(two.runs.join_stream(thread_id, run["run_id"], stream_mode="messages-tuple"))
     assert hearing.text == ANSWER, "also what was said before it came"
     joined = await one.runs.join(thread_id, run["run_id"])
@@ -274,59 +283,62 @@ async def test_what_the_log_cannot_give_is_refused_by_name(
 
 
 async def test_a_run_that_is_in_the_way_is_stopped_or_forgotten(
-    replicas: tuple[Server, Server], connect: Connect
+    replicas: tuple[Server, Server], gate: Gate, connect: Connect
 ) -> None:
     client = await connect(replicas[0].url)
     thread_id = (await client.threads.create())["thread_id"]
-    first = await client.runs.create(thread_id, "agent", input=ASKED)
-    second = await client.runs.create(thread_id, "agent", input=ASKED, multitask_strategy="interrupt")
-    assert (await client.runs.get(thread_id, first["run_id"]))["status"] == "interrupted"
-    third = await client.runs.wait(thread_id, "agent", input=ASKED, multitask_strategy="rollback")
-    ids = {message["id"].partition(":")[0] for message in third["messages"]}
+    with gate.closed():
+        first = await client.runs.create(thread_id, "agent", input=ASKED)
+        second = await client.runs.create(thread_id, "agent", input=ASKED, multitask_strategy="interrupt")
+        assert (await client.runs.get(thread_id, first["run_id"]))["status"] == "interrupted"
+        third = await client.runs.create(thread_id, "agent", input=ASKED, multitask_strategy="rollback")
+    joined = await client.runs.join(thread_id, third["run_id"])
+    ids = {message["id"].partition(":")[0] for message in joined["messages"]}
     assert first["run_id"] in ids
     assert second["run_id"] not in ids
 
 
 async def test_a_disconnect_stops_a_run_only_where_that_was_asked_for(
-    replicas: tuple[Server, Server], connect: Connect
+    replicas: tuple[Server, Server], gate: Gate, connect: Connect
 ) -> None:
     client = await connect(replicas[0].url)
     cases = [("cancel", "interrupted"), ("continue", "success")]
     for asked, status in cases:
         thread_id = (await client.threads.create())["thread_id"]
         stream = client.runs.stream(thread_id, "agent", input=ASKED, stream_mode="messages-tuple", on_disconnect=asked)
-        async with aclosing(stream):
-            async for part in stream:
-                if part.event == "messages":
-                    break
-        [run] = await client.runs.list(thread_id)
-        if status == "success":
-            await client.runs.join(thread_id, run["run_id"])
-        else:
-            await heard(client.runs.join_stream(thread_id, run["run_id"]))
+        with gate.closed():
+            async with aclosing(stream):
+                async for part in stream:
+                    if part.event == "messages":
+                        break
+            [run] = await client.runs.list(thread_id)
+            if status == "interrupted":
+                await heard(client.runs.join_stream(thread_id, run["run_id"]))
+        await client.runs.join(thread_id, run["run_id"])
         assert (await client.runs.get(thread_id, run["run_id"]))["status"] == status
 
 
 @pytest.mark.parametrize("calls", ["wait", "join"])
 async def test_whoever_waits_may_ask_that_the_run_stops_when_they_go(
-    replicas: tuple[Server, Server], connect: Connect, calls: str
+    replicas: tuple[Server, Server], gate: Gate, connect: Connect, calls: str
 ) -> None:
     one, two = [await connect(server.url) for server in replicas]
     thread_id = (await one.threads.create())["thread_id"]
-    if calls == "wait":
-        waiting = asyncio.create_task(one.runs.wait(thread_id, "agent", input=ASKED, on_disconnect="cancel"))
-    else:
-        run = await one.runs.create(thread_id, "agent", input=ASKED)
-        path = f"/threads/{thread_id}/runs/{run['run_id']}/join"
-        waiting = asyncio.create_task(one.http.get(path, params={"cancel_on_disconnect": "1"}))
-    async with asyncio.timeout(20):
-        while not (listed := await two.runs.list(thread_id)):
-            pass
-        stream = two.runs.join_stream(thread_id, listed[0]["run_id"], stream_mode="messages-tuple")
-        async with aclosing(stream):
-            async for part in stream:
-                if part.event == "messages":
-                    waiting.cancel()
+    with gate.closed():
+        if calls == "wait":
+            waiting = asyncio.create_task(one.runs.wait(thread_id, "agent", input=ASKED, on_disconnect="cancel"))
+        else:
+            run = await one.runs.create(thread_id, "agent", input=ASKED)
+            path = f"/threads/{thread_id}/runs/{run['run_id']}/join"
+            waiting = asyncio.create_task(one.http.get(path, params={"cancel_on_disconnect": "1"}))
+        async with asyncio.timeout(20):
+            while not (listed := await two.runs.list(thread_id)):
+                pass
+            stream = two.runs.join_stream(thread_id, listed[0]["run_id"], stream_mode="messages-tuple")
+            async with aclosing(stream):
+                async for part in stream:
+                    if part.event == "messages":
+                        waiting.cancel()
     assert (await two.runs.get(thread_id, listed[0]["run_id"]))["status"] == "interrupted"
 
 
