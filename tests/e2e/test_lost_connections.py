@@ -259,6 +259,7 @@ async def test_a_conversation_that_cannot_be_opened_says_so_and_opens_on_request
         await tab.by("stop").click()
         text = await tab.until("cancelled")
         await tab.by("new-chat").click()
+        await expect(tab.by("session-item")).to_have_attribute("data-running", "false")
         proxy.refuse()
         await tab.by("session-item").click()
         await expect(tab.by("error")).to_contain_text("could not be reached")
