@@ -272,11 +272,14 @@ async def test_killed_in_mid_answer_the_client_finishes_on_the_other_through_the
         serving(database_url, PULSELINE_LEASE_SECONDS="2") as two,
         proxying(one.url, two.url) as url,
     ):
-        started = await person.start(one.url)
+        dies, other = process_of(one.name), process_of(two.name)
+        other.suspend()  # so that it is the one to be killed that answers
+        started = await person.begin(one.url)
+        other.resume()
         both_read = asyncio.Barrier(3)
         readers = [asyncio.create_task(_read(person, url, started["session_id"], both_read)) for _ in range(2)]
         await both_read.wait()
-        one.signal(signal.SIGKILL)
+        dies.kill()
         results = await asyncio.gather(*readers)
     assert sum(broken for _, broken in results) == 1, "one response was of the replica that was killed"
     for frames, _ in results:

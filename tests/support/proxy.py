@@ -51,7 +51,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with self._opened(writer):
-            upstream = await self._connect()
+            upstream = None if self._server is None else await self._connect()  # it may have come just before `refuse`
             if upstream is None:
                 writer.transport.abort()
                 return
