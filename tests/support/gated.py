@@ -13,8 +13,7 @@ from graph import models
 from graph.offline_models import Scripted
 
 GATED = "tests.support.gated"  # as `serving` takes it
-PATIENT = {"TOKEN_TIMEOUT_SECONDS": "3600", "TURN_TIMEOUT_SECONDS": "3600"}
-MORTAL = PATIENT | {"LEASE_SECONDS": "4"}  # of one that will be killed: long enough for a slow machine to renew it
+PATIENT = {"LEASE_SECONDS": "3600", "TOKEN_TIMEOUT_SECONDS": "3600", "TURN_TIMEOUT_SECONDS": "3600"}
 SAID = 15
 POLL_SECONDS = 0.01
 

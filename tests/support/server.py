@@ -102,6 +102,12 @@ def serving_together(
         yield list(pool.map(started, each))
 
 
+def lapse(database_url: str) -> None:
+    """All leases are over at once, however long they were."""
+    with psycopg.connect(database_url, autocommit=True, prepare_threshold=None) as connection:
+        connection.execute("update turns set lease_until = now() - interval '1 s' where status = 'running'")
+
+
 def holder(database_url: str, *servers: Server) -> Server:
     """Which of them answers the one turn that is running."""
     with psycopg.connect(database_url, prepare_threshold=None) as connection:

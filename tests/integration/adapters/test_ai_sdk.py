@@ -9,13 +9,14 @@ import httpx
 import pytest
 
 from tests.integration.adapters.conftest import ANSWER, MODEL, cookie_of
-from tests.support.gated import GATED, MORTAL, Gate
+from tests.support.gated import GATED, PATIENT, Gate
 from tests.support.node import Said, talking
 from tests.support.proxy import proxying
-from tests.support.server import Server, serving, serving_together
+from tests.support.server import Server, lapse, serving, serving_together
 
 QUESTION = "What helps?"
 VERSIONS = ["6", "7"]
+pytestmark = pytest.mark.timeout(150)  # a new process of Node for each client
 
 
 def ready(said: Said) -> bool:
@@ -163,11 +164,10 @@ async def test_what_a_graph_asks_is_shown_and_answered(asking: Server, version: 
         assert "data-interrupt" not in kinds(end)
 
 
-@pytest.mark.timeout(150)
 async def test_a_killed_servers_answer_is_taken_over_and_its_text_is_exact(database_url: str, tmp_path: Path) -> None:
     """The clients read from one that lives: their streams are never cut, and a second attempt begins under them."""
     gate = Gate(tmp_path)
-    with serving_together(database_url, tmp_path, MODEL, {"WORKER": "off"}, MORTAL, program=GATED) as (reading, one):
+    with serving_together(database_url, tmp_path, MODEL, {"WORKER": "off"}, PATIENT, program=GATED) as (reading, one):
         cookie = cookie_of(reading.url)
         async with (
             talking("use_chat.mjs", "6", reading.url, cookie, "killed-6") as six,
@@ -180,7 +180,8 @@ async def test_a_killed_servers_answer_is_taken_over_and_its_text_is_exact(datab
                     talk.tell("send", text=QUESTION)
                 begun = [await talk.until(writing) for talk in (six, seven)]
                 one.kill()
-            with serving(database_url, tmp_path, MODEL):
+                lapse(database_url)
+            with serving(database_url, tmp_path, MODEL, **PATIENT):
                 ends = [await talk.until(lambda said: ready(said) or said["error"]) for talk in (six, seven)]
     for end, first in zip(ends, begun, strict=True):
         assert end["text"] == ANSWER

@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from tests.integration.adapters.conftest import cookie_of
-from tests.support.gated import GATED, MORTAL, PATIENT, Gate
+from tests.support.gated import GATED, PATIENT, Gate
 from tests.support.node import Said, Talk, talking
 from tests.support.proxy import proxying
-from tests.support.server import serving_together
+from tests.support.server import lapse, serving_together
 
 TOKENS = 120
 STAMPED = f"scripted?tokens={TOKENS}&delay_ms=20&stamp=1"  # each word has the moment at which it was said
@@ -69,7 +69,7 @@ async def test_every_client_goes_on_at_another_replica_with_the_words_of_the_sec
     database_url: str, tmp_path: Path
 ) -> None:
     async with AsyncExitStack() as stack:
-        gate, each = Gate(tmp_path), (MORTAL, PATIENT, {"WORKER": "off"})
+        gate, each = Gate(tmp_path), (PATIENT, PATIENT, {"WORKER": "off"})
         together = serving_together(database_url, tmp_path, STAMPED, *each, program=GATED)
         one, two, reading = stack.enter_context(together)
         proxy = await stack.enter_async_context(proxying(one.url, reading.url))
@@ -98,9 +98,11 @@ async def test_every_client_goes_on_at_another_replica_with_the_words_of_the_sec
             for talk in cookies:
                 await talk.until(writing)
             one.kill()
-        for talk in (six, seven):
-            await talk.until(lambda said: said["status"] == "error")
-            talk.tell("resume")
+            for talk in (six, seven):
+                await talk.until(lambda said: said["status"] == "error")
+                talk.tell("resume")
+                await talk.until(lambda said: said["status"] == "streaming")
+            lapse(database_url)
         for talk in (client, workflow):
             await talk.until(lambda said: "ended" in said)
         shown = await hook.until(lambda said: said["loading"] is False)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import pytest
+
 from tests.integration.adapters.conftest import ANSWER, cookie_of
 from tests.support.gated import Gate
 from tests.support.node import Said, Talk, talking
@@ -9,6 +11,7 @@ from tests.support.proxy import proxying
 from tests.support.server import Server
 
 QUESTION = "What helps?"
+pytestmark = pytest.mark.timeout(150)  # a new process of Node for each client
 
 
 def frames(talk: Talk, event: str) -> list[Said]:

@@ -18,9 +18,9 @@ from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEnti
 
 from tests.integration.adapters.conftest import ANSWER, MODEL
 from tests.support.client import Person
-from tests.support.gated import GATED, MORTAL, Gate
+from tests.support.gated import GATED, PATIENT, Gate
 from tests.support.proxy import proxying
-from tests.support.server import Server, holder, serving_together
+from tests.support.server import Server, holder, lapse, serving_together
 
 ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "What helps?"}]}
 MODES = ["values", "updates", "messages", "messages-tuple", "custom", "events"]
@@ -164,7 +164,7 @@ async def test_a_killed_servers_run_goes_on_and_its_text_is_exact(
     database_url: str, tmp_path: Path, connect: Connect
 ) -> None:
     gate = Gate(tmp_path)
-    with serving_together(database_url, tmp_path, MODEL, MORTAL, MORTAL, program=GATED) as (one, two), gate.closed():
+    with serving_together(database_url, tmp_path, MODEL, PATIENT, PATIENT, program=GATED) as (one, two), gate.closed():
         async with proxying(one.url, two.url) as proxy:
             client = await connect(proxy.url)
             thread = await client.threads.create()
@@ -176,6 +176,7 @@ async def test_a_killed_servers_run_goes_on_and_its_text_is_exact(
                 if killed is None and hearing.chunks == 5:  # what follows need not be a chunk
                     killed = holder(database_url, one, two)
                     killed.kill()
+                    lapse(database_url)
                     gate.open()
             assert hearing.attempts == [1, 2], "the second attempt is told"
             assert hearing.text == ANSWER == hearing.values[-1]["messages"][-1]["content"]
