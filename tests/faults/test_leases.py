@@ -423,13 +423,13 @@ async def test_a_worker_that_cannot_renew_stops_before_its_lease_runs_out(databa
 
 async def test_a_worker_that_was_starved_past_its_lease_goes_on_when_nobody_took_its_turn(database_url: str) -> None:
     """Nothing is said anew, no attempt is spent."""
-    lease = 0.6
+    lease = 2.0  # a third of it is the time that a renewal has
     model = "scripted?tokens=40&delay_ms=20"
     async with workshop(database_url, model=model, lease_seconds=lease) as shop:
         turn = await shop.ask()
         await shop.until(turn, "token", count=3)
-        for _ in range(4):
-            time.sleep(2 * lease)  # noqa: ASYNC251 the whole process gets no time
+        for _ in range(2):
+            time.sleep(1.2 * lease)  # noqa: ASYNC251 the whole process gets no time
             await asyncio.sleep(0.05)
         events = await shop.ended(turn)
     assert (events[-1].type, counts(database_url, turn)) == ("done", (1, 0))
@@ -437,7 +437,7 @@ async def test_a_worker_that_was_starved_past_its_lease_goes_on_when_nobody_took
 
 
 async def test_a_database_that_was_away_for_longer_than_a_lease_costs_no_attempt(database_url: str) -> None:
-    lease = 0.6
+    lease = 2.0
     host = database_url.split("@")[1].split("/")[0]
     async with wire(hangs("Iron"), says("Iron", " helps.")) as wired, relaying(host) as relay:
         behind = database_url.replace(host, relay.address)
@@ -454,7 +454,7 @@ async def test_a_database_that_was_away_for_longer_than_a_lease_costs_no_attempt
 
 async def test_a_crowd_of_requests_costs_no_turn_its_lease(database_url: str) -> None:
     """It fills the pool, and stands in line for longer than a lease lasts."""
-    settings: dict[str, Any] = {"model": "scripted?tokens=150&delay_ms=20", "lease_seconds": 1.0, "pool_size": 2}
+    settings: dict[str, Any] = {"model": "scripted?tokens=150&delay_ms=20", "lease_seconds": 2.0, "pool_size": 2}
     async with workshop(database_url, **settings) as shop, asyncio.TaskGroup() as crowd:
         turn = await shop.ask()
         await shop.until(turn, "token", count=3)
@@ -482,10 +482,10 @@ async def test_an_attempt_that_another_took_over_from_a_living_worker_costs_noth
     async with wire(hangs("Iron")) as wired, relaying(host) as relay:
         behind = database_url.replace(host, relay.address)
         async with AsyncExitStack() as stack:
-            living = await stack.enter_async_context(workshop(behind, wired, lease_seconds=1.0, max_turns=1))
+            living = await stack.enter_async_context(workshop(behind, wired, lease_seconds=2.0, max_turns=1))
             turn = await living.ask()
             await living.until(turn, "token")  # before another could have taken it
-            other = await stack.enter_async_context(workshop(database_url, wired, lease_seconds=1.0))
+            other = await stack.enter_async_context(workshop(database_url, wired, lease_seconds=2.0))
             if way == "it was cut off":
                 relay.stall()
             else:
