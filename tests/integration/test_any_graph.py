@@ -161,7 +161,7 @@ async def test_a_killed_workers_graph_goes_on_and_its_text_is_exact(
         with two.held():  # so that it is the other that answers
             started = await person.begin(one.url, input={"topic": "iron"})
         async with person.watch(two.url, started["session_id"], after=0) as watching:
-            await watching.until("token", count=15)
+            await watching.until("token", count=5)
             one.kill()
             reset = await watching.until("reset")
             frames = await watching.rest()

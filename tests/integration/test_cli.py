@@ -16,6 +16,7 @@ import pytest
 from tests.support.lossy import losing
 from tests.support.server import serving
 
+pytestmark = pytest.mark.timeout(150)  # each starts commands one after the other, which a slow machine takes long for
 COMMAND = [sys.executable, "-m", "functions"]
 
 
