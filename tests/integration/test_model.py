@@ -49,8 +49,8 @@ HESITATION_SECONDS = 0.004
 IN_MID_STATEMENT_SECONDS = 0.03
 # For a turn's row: steps at once refuse each other as they do in production; a step alone waits for what the one before
 # has left under way, however slow the machine is.
-HASTY = (log_module.LOCK_PATIENCE_ALONE, log_module.RENEW_AGAIN_SECONDS)
-PATIENT = ("5s", (0.02,) * 250)
+PATIENT: dict[str, Any] = {"LOCK_PATIENCE_ALONE": "5s", "RENEW_AGAIN_SECONDS": (0.02,) * 250}
+HASTY = {name: vars(log_module)[name] for name in PATIENT}
 NOTE = """insert into notes select %s, %s, t.attempt, t.status, t.ended_at = now() from turns t
  where t.session_id = %s and t.turn_id = %s"""
 TABLES = """select s,
@@ -521,7 +521,7 @@ class Conversations(RuleBasedStateMachine):
         with self._first_failure():
             self.past.append(str(steps))
             self.racing = len(steps) > 1
-            log_module.LOCK_PATIENCE_ALONE, log_module.RENEW_AGAIN_SECONDS = HASTY if self.racing else PATIENT
+            vars(log_module).update(HASTY if self.racing else PATIENT)
             done = self.world.runner.run(self._all(steps))
             for (name, _, _), did in zip(steps, done, strict=True):
                 self.world.steps[name if did else "nothing"] += 1
@@ -679,7 +679,7 @@ class Conversations(RuleBasedStateMachine):
 def test_every_law_holds_under_any_history(
     fresh_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch, say: Say
 ) -> None:
-    for name, value in zip(("LOCK_PATIENCE_ALONE", "RENEW_AGAIN_SECONDS"), HASTY, strict=True):
+    for name, value in HASTY.items():
         monkeypatch.setattr(log_module, name, value)  # so that it is put back
     monkeypatch.setattr(hub_module, "RING_MAX_FRAMES", 8)
     monkeypatch.setattr(hub_module, "PAGE_EVENTS", 5)
