@@ -675,7 +675,7 @@ class Conversations(RuleBasedStateMachine):
 
 
 @pytest.mark.direct  # it kills connections of the server by their process, which PgBouncer does not tell
-@pytest.mark.timeout(60 + 3 * EXAMPLES)  # an example takes a second, on a machine that does much else two
+@pytest.mark.timeout(60 + 8 * EXAMPLES)  # an example takes a second, on a machine that does much else some five
 def test_every_law_holds_under_any_history(
     fresh_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch, say: Say
 ) -> None:
