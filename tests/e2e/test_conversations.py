@@ -291,6 +291,7 @@ async def test_fifty_questions_leave_nothing_behind_but_themselves(brisk: Server
     await cdp.send("Performance.enable")
 
     async def held() -> dict[str, float]:
+        await tab.hide()  # whatever the page waits for, it has no connection now
         await tab.page.evaluate("witness.forget()")
         await cdp.send("HeapProfiler.collectGarbage")
         metrics = (await cdp.send("Performance.getMetrics"))["metrics"]
@@ -299,6 +300,7 @@ async def test_fifty_questions_leave_nothing_behind_but_themselves(brisk: Server
 
     await tab.page.evaluate(ASK_ON, [0, 5])
     before = await held()
+    await tab.hide(False)
     assert await tab.page.evaluate(ASK_ON, [5, 55]) == [], "no connection is open before the page waits for others"
     after = await held()
     await expect(tab.by("user-message")).to_have_count(55)
