@@ -11,6 +11,7 @@ from graph.eventlog.events import Done, Event
 from graph.eventlog.log import Turn
 from tests.faults.test_leases import counts, crash
 from tests.support.graphs import Held, steps
+from tests.support.waiting import until
 from tests.support.workshop import Workshop, content_of, workshop
 
 YES = {"command": {"resume": "yes"}}
@@ -49,6 +50,8 @@ def done_of(events: list[Event]) -> Done:
 
 async def unsaid(shop: Workshop, url: str, turn: Turn) -> list[Event]:
     """The turn's events after another attempt: its worker had died just before `done`."""
+    leases = shop.worker.leases  # of a turn that has ended they may hear later than the log's readers
+    await until(lambda: turn.session_id not in leases and not leases._given_up)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(NOT_YET_DONE.encode(), {"turn": turn.turn_id})
     shop.worker.queued()

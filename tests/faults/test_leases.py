@@ -276,6 +276,7 @@ async def test_a_start_that_comes_to_nothing_leaves_its_place_to_who_waits(
 
         monkeypatch.setattr("functions.worker.POLL_SECONDS", 3600)
         await shop.ended(await shop.ask())  # it has looked, and does not poll any more
+        await until(lambda: shop.worker.running == 0)
         monkeypatch.setattr(shop.log, "start", has_no_connection)
         asking = asyncio.create_task(shop.ask())
         await asked.wait()
