@@ -51,7 +51,7 @@ def done_of(events: list[Event]) -> Done:
 async def unsaid(shop: Workshop, url: str, turn: Turn) -> list[Event]:
     """The turn's events after another attempt: its worker had died just before `done`."""
     leases = shop.worker.leases  # of a turn that has ended they may hear later than the log's readers
-    await until(lambda: turn.session_id not in leases and not leases._given_up)
+    await until(lambda: turn.session_id not in leases and not leases._given_up and not leases._renewing)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(NOT_YET_DONE.encode(), {"turn": turn.turn_id})
     shop.worker.queued()
@@ -81,7 +81,7 @@ async def test_a_resumed_turn_whose_worker_dies_goes_on_past_what_was_allowed(da
         allowed = await shop.ask("yes", turn.session_id, given=YES)
         while "act" not in held.ran:
             await shop.until(allowed, "turn_started")
-        crash(shop, database_url, allowed)
+        await crash(shop, database_url, allowed)
         held.let_go.set()
         end = done_of(await shop.ended(allowed))
         assert (end.message.content.split()[-1], end.interrupted) == ("act.", None)

@@ -155,7 +155,7 @@ async def worker_is_lost(database_url: str, ask: Ask) -> list[Failed]:
 
 async def abandon(shop: Workshop, database_url: str) -> float:
     """As if its worker had died; gives when the lease that it leaves is over."""
-    (lease,) = shop.die()
+    (lease,) = await shop.die()
     await asyncio.wait((lease.task,))
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(LEFT_WITH_A_LEASE, [LEASE_LEFT_SECONDS, lease.turn.turn_id])

@@ -50,9 +50,9 @@ def counts(url: str, turn: Turn) -> tuple[int, int]:
     return row[0], row[1]
 
 
-def crash(shop: Workshop, url: str, turn: Turn) -> None:
+async def crash(shop: Workshop, url: str, turn: Turn) -> None:
     """As if its process had died, and its lease had run out."""
-    shop.die()
+    await shop.die()
     execute(url, "update turns set lease_until = now() - interval '1 s' where turn_id = %(turn)s", turn)
 
 
@@ -107,7 +107,7 @@ async def test_a_finished_stage_is_not_repeated_and_its_end_is_said_once(databas
     async with workshop(database_url, change=counted) as shop:
         turn = await shop.ask()
         await shop.until(turn, "reranking_start")
-        dead = shop.die()
+        dead = await shop.die()
         counted.let_go.set()
         async with asyncio.timeout(10):
             await asyncio.gather(*(lease.task for lease in dead))
@@ -115,7 +115,7 @@ async def test_a_finished_stage_is_not_repeated_and_its_end_is_said_once(databas
             execute(database_url, LAST_CHECKPOINT, turn)
         if lost == "the checkpoint and the event":
             execute(database_url, RETRIEVAL_UNSAID, turn)
-        crash(shop, database_url, turn)
+        await crash(shop, database_url, turn)
         events = await shop.ended(turn)
     assert counted.searches == 1
     said = types(events)
@@ -337,7 +337,7 @@ async def test_three_attempts_that_are_lost_end_the_turn(database_url: str) -> N
         for attempt in (1, 2, 3):
             await wired.called(attempt)
             await shop.until(turn, "token", count=attempt)
-            crash(shop, database_url, turn)
+            await crash(shop, database_url, turn)
         events = await shop.ended(turn)
         assert (code_of(events[-1]), content_of(events[-1])) == ("worker_lost", "Iron")
         assert len(wired.calls) == 3
@@ -526,7 +526,7 @@ async def test_a_last_attempt_is_left_to_its_frozen_worker_for_a_second_lease(da
             await wired.called(attempt)
             await frozen.until(turn, "token", count=attempt)
             if attempt < 3:
-                crash(frozen, database_url, turn)
+                await crash(frozen, database_url, turn)
         execute(database_url, "update turns set lease_until = now() + interval '1 s' where turn_id = %(turn)s", turn)
         frozen.worker.grown([turn.session_id])
         await until(lambda: lease_left(database_url, turn) > LEASE_SECONDS + 1, "it is not renewed for so long")

@@ -23,6 +23,7 @@ from graph.parts import Parts, open_parts
 from graph.served import Graph
 from tests.support.openai_wire import MODEL, Wire
 from tests.support.turns import OWNER
+from tests.support.waiting import until
 
 API_KEY = "sk-test-key-of-the-workshop"
 PATIENCE_SECONDS = 30.0
@@ -54,12 +55,14 @@ class Workshop:
             self.replica.started(turn, claimant)
         return turn
 
-    def die(self) -> list[Lease]:
-        """As if the worker's process had: it writes nothing more, and never says that it lives. Gives what it held."""
+    async def die(self) -> list[Lease]:
+        """As if the worker's process had: it writes nothing more, and never says that it lives, nor does a renewal that
+        was under way. Gives what it held."""
         held = list(self.worker.leases)
         vars(self.worker.leases)["_held"].clear()
         for lease in held:
             lease.turn.fence()
+        await until(lambda: not vars(self.worker.leases)["_renewing"], "a lease is being renewed")
         return held
 
     async def cancel(self, turn: Turn) -> None:
