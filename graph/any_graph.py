@@ -4,7 +4,7 @@ Its nodes become stages, the text of its messages tokens, what its nodes give th
 needs `messages` in its state. Subgraphs speak too, but only the outer graph's nodes are stages.
 """
 
-from collections.abc import AsyncIterator, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from graph.eventlog import events as e
 from graph.eventlog.events import Event, NewEvent, new_event, storable
 from graph.eventlog.saver import EventLogSaver
 from graph.eventlog.snapshot import Message, fold
-from graph.served import Graph, reconcile, spoken
+from graph.served import Feed, Graph, reconcile, spoken
 
 PARAGRAPH = "\n\n"  # between two messages of one answer
 INTEGER_MAX = 2**63
@@ -56,13 +56,13 @@ class AnyGraph:
         """Law 8 holds for these; a graph that keeps its messages in another way is left alone."""
         return getattr(self.graph.channels["messages"], "operator", None) is add_messages
 
-    async def stream(self, graph_input: Any, config: RunnableConfig) -> AsyncIterator[tuple[str, Any]]:
+    async def stream(self, graph_input: Any, config: RunnableConfig, feed: Feed) -> None:
         modes: list[StreamMode] = ["tasks", "messages", "custom"]
         async for namespace, mode, data in self.graph.astream(
             graph_input, config, stream_mode=modes, subgraphs=True, durability="async"
         ):
             if mode != "tasks" or not namespace:
-                yield mode, data
+                await feed(mode, data)
 
     def recalled(self, state: StateSnapshot, note: str) -> str:
         found = [*state.values.get("messages", []), *(m for task in state.tasks for m in _messages(task.result))]

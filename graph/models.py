@@ -1,17 +1,19 @@
 """The chat model that a name stands for: `extractive`, `scripted?…`, else what `init_chat_model` takes."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
 
 from graph.citations import Cited
-from graph.offline_models import Extractive, Scripted
+from graph.offline_models import RECITED, Extractive, Scripted
 
 READING_PACE_MS = 35
 EXTRACTIVE = {"pace_ms": READING_PACE_MS}
@@ -31,6 +33,19 @@ class Opened(NamedTuple):
 class Spoken(NamedTuple):
     content: str
     usage: UsageMetadata | None
+
+
+class Piece(NamedTuple):
+    """Of an answer, as it is said. `recited`: by no model, whose first piece is still to come, if any."""
+
+    text: str
+    recited: bool
+
+
+Hear = Callable[[Piece], Awaitable[None]]
+# Who hears what the nodes of this task's graph say. LangGraph's `messages` would put a queue between the model and the
+# log, a task that waits for each piece, and a task around each node.
+hearing: ContextVar[Hear | None] = ContextVar("hearing", default=None)
 
 
 def open_model(name: str, pace_ms: int | None = None) -> Opened:
@@ -90,12 +105,19 @@ def _provider(name: str, **options: Any) -> BaseChatModel:
 
 
 async def speak(model: BaseChatModel, messages: Sequence[BaseMessage], shown: bool = True) -> Spoken:
-    """Streams the model, which is what LangGraph shows unless it is told not to, and gives the same text whole."""
+    """Streams the model to who hears it, and to LangGraph's `messages`, unless told not to; gives the same text whole.
+    A model says no more than is heard: who hears may take its time, or end it by an error."""
     config: RunnableConfig = {} if shown else {"tags": [TAG_NOSTREAM]}
+    hear = hearing.get() if shown else None
+    recited = RECITED in (model.tags or ())
     pieces: list[str] = []
     usage: UsageMetadata | None = None
-    async for chunk in model.astream(list(messages), config):
-        pieces.append(chunk.text)
-        if chunk.usage_metadata:
-            usage = add_usage(usage, chunk.usage_metadata)
+    async with aclosing(cast(AsyncGenerator[AIMessageChunk], model.astream(list(messages), config))) as said:
+        async for chunk in said:
+            if text := chunk.text:
+                pieces.append(text)
+                if hear is not None:
+                    await hear(Piece(text, recited))
+            if chunk.usage_metadata:
+                usage = add_usage(usage, chunk.usage_metadata)
     return Spoken("".join(pieces), usage)

@@ -17,8 +17,8 @@ from pydantic import Field
 
 from graph.citations import SOURCES
 from graph.quotes import EVIDENCE, FOLLOW_UP, QUESTION, SAID, quote
-from graph.translate import RECITED
 
+RECITED = "recited"  # the tag of what is said before, or without, the model
 PIECE = re.compile(r"\s*\S+\s?|\s+")
 
 

@@ -145,11 +145,11 @@ class _Attempt:
             await self._append(NewEvent("token", {"content": text}))
 
     async def _stream(self, graph_input: Any) -> None:
-        feed = self.translator.feed
-        async for mode, data in self.turns.served.stream(graph_input, self.config):
-            events = feed(mode, data, time.monotonic())
-            if events:
-                await self._append(*events)
+        await self.turns.served.stream(graph_input, self.config, self._feed)
+
+    async def _feed(self, mode: str, data: Any) -> None:
+        if events := self.translator.feed(mode, data, time.monotonic()):
+            await self._append(*events)
 
     async def _append(self, *events: NewEvent) -> None:
         if self.stopped:

@@ -1,6 +1,7 @@
 """How a turn goes into a graph and how its answer comes out: what each graph must give, and how ours does."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -8,14 +9,16 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import StateSnapshot, StreamMode
+from langgraph.types import StateSnapshot
 
 from graph.eventlog.events import Event, NewEvent, StreamEvent
 from graph.eventlog.snapshot import Message, fold
+from graph.models import hearing
 from graph.state import turn_input
 from graph.translate import Translator, done
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
+Feed = Callable[[str, Any], Awaitable[None]]
 
 
 class Translates(Protocol):
@@ -44,7 +47,9 @@ class Served(Protocol):
     def enter(self, turn_id: UUID, events: Sequence[Event], state: StateSnapshot | None) -> tuple[Any, str]:
         """The graph's input and the note. `events` are the session's, this turn's first one with them."""
 
-    def stream(self, graph_input: Any, config: RunnableConfig) -> AsyncIterator[tuple[str, Any]]: ...
+    async def stream(self, graph_input: Any, config: RunnableConfig, feed: Feed) -> None:
+        """Runs the graph; `feed` gets, in order, all that its translator is to be fed with."""
+
     def recalled(self, state: StateSnapshot, note: str) -> str:
         """Of the answer, what a checkpoint holds in mid-turn: a `reset` has taken it from the readers."""
 
@@ -70,10 +75,11 @@ class Medical:
         known: Sequence[AnyMessage] = state.values.get("messages", []) if state is not None else []
         return turn_input(str(turn_id), question.content, reconcile(known, said)), ""
 
-    async def stream(self, graph_input: Any, config: RunnableConfig) -> AsyncIterator[tuple[str, Any]]:
-        modes: list[StreamMode] = ["tasks", "messages"]
-        async for mode, data in self.graph.astream(graph_input, config, stream_mode=modes, durability="async"):
-            yield mode, data
+    async def stream(self, graph_input: Any, config: RunnableConfig, feed: Feed) -> None:
+        """A node begins only when its task has been fed: no word comes before its stage."""
+        hearing.set(partial(feed, "said"))
+        async for task in self.graph.astream(graph_input, config, stream_mode="tasks", durability="async"):
+            await feed("task", task)
 
     def recalled(self, state: StateSnapshot, note: str) -> str:
         return ""

@@ -1,17 +1,17 @@
-"""LangGraph's stream (`tasks` and `messages`) → events. Pure: takes values and the time, returns values."""
+"""LangGraph's stream of `tasks`, and what its nodes say → events. Pure: takes values and the time, returns values."""
 
 from typing import Any
 from uuid import UUID
 
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage
 
 from graph.eventlog import events as e
 from graph.eventlog.events import NewEvent, new_event, storable
+from graph.models import Piece
 
 ANSWERING = frozenset({"generate", "emergency", "emotional_support"})
 QUIET = frozenset({"safety", "supervisor"})
 REVIEWED_TEXT = "reviewed text"  # the "model" of an emergency answer
-RECITED = "recited"  # the tag of what is said before, or without, the model
 
 
 class Translator:
@@ -26,20 +26,17 @@ class Translator:
 
     def feed(self, mode: str, data: Any, now: float) -> list[NewEvent]:
         """`now` is in seconds, of any steady clock. A task that finished in an earlier attempt gives nothing."""
-        if mode == "messages":
-            return self._token(*data)
+        if mode == "said":
+            return self._token(data)
         if data["id"] in self._finished:
             return []
         if "input" in data:
             return self._start(data["id"], data["name"], now)
         return self._end(data, now)
 
-    def _token(self, message: Any, metadata: dict[str, Any]) -> list[NewEvent]:
-        if not isinstance(message, AIMessageChunk) or metadata["langgraph_node"] not in ANSWERING:
-            return []
-        self.recites = RECITED in metadata.get("tags", ())
-        content = message.content if isinstance(message.content, str) else message.text
-        return [NewEvent("token", {"content": storable(content)})] if content else []
+    def _token(self, said: Piece) -> list[NewEvent]:
+        self.recites = said.recited
+        return [NewEvent("token", {"content": storable(said.text)})]
 
     def _start(self, task_id: str, node: str, now: float) -> list[NewEvent]:
         self._began[task_id] = now

@@ -99,8 +99,8 @@ async def test_a_provider_that_hangs_meets_its_deadline(database_url: str, name:
 
 async def test_a_model_has_its_time_to_the_first_token_also_after_an_opening(database_url: str) -> None:
     """The line about an emergency comes first, and is recited."""
-    deadlines: dict[str, Any] = {"first_token_timeout_seconds": 20, "token_timeout_seconds": 0.3}
-    async with wire(says("Iron", pause=0.9)) as wired, workshop(database_url, wired, **deadlines) as shop:
+    deadlines: dict[str, Any] = {"first_token_timeout_seconds": 20, "token_timeout_seconds": 1.5}
+    async with wire(says("Iron", pause=2.5)) as wired, workshop(database_url, wired, **deadlines) as shop:
         end = (await shop.ended(await shop.ask("What are the signs of a stroke?")))[-1]
         assert (code_of(end), len(wired.calls)) == ("done", 1)
         assert content_of(end).startswith(topic_line("stroke", "international"))

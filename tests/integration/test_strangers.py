@@ -69,10 +69,18 @@ async def test_slow_heads_and_bodies_keep_nobody_waiting_and_are_closed(
             seconds = await _answered_seconds(person, server)
             for reader, _, kind in streams:
                 async with asyncio.timeout(HEAD_SECONDS * 3):
-                    ends.append((kind, (await reader.read(12))[-3:]))
+                    ends.append((kind, (await _heard(reader))[-3:]))
             dripping.cancel()
     assert set(ends) == {(0, b""), (1, b""), (2, b"408")}, "a head that does not come is cut, a body is told"
     say(f"slowloris: {SLOW} slow connections, a question was answered in {seconds:.2f} s, all were closed")
+
+
+async def _heard(reader: asyncio.StreamReader) -> bytes:
+    """A byte that came when the server had cut the connection is answered with a reset."""
+    try:
+        return await reader.read(12)
+    except ConnectionResetError:
+        return b""
 
 
 async def _drip(writers: list[asyncio.StreamWriter]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage
 
 from graph.eventlog.events import (
     AnswerMessage,
@@ -27,6 +27,7 @@ from graph.eventlog.events import (
 )
 from graph.eventlog.snapshot import fold
 from graph.failures import error_event
+from graph.models import Piece
 from graph.translate import Translator, done
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
@@ -47,11 +48,11 @@ Turn = list[tuple[UUID, NewEvent]]
 
 def _task(node: str, result: dict[str, Any] | None = None) -> tuple[str, Any]:
     common = {"id": f"task-{node}", "name": node}
-    return ("tasks", {**common, "input": {}} if result is None else {**common, "error": None, "result": result})
+    return ("task", {**common, "input": {}} if result is None else {**common, "error": None, "result": result})
 
 
-def _said(node: str, words: Iterable[str]) -> list[tuple[str, Any]]:
-    return [("messages", (AIMessageChunk(content=word, id="run-1"), {"langgraph_node": node})) for word in words]
+def _said(words: Iterable[str]) -> list[tuple[str, Any]]:
+    return [("said", Piece(word, recited=False)) for word in words]
 
 
 def _words(text: str) -> list[str]:
@@ -82,7 +83,7 @@ def _searched() -> list[tuple[str, Any]]:
 
 
 def _answering(words: int | None = None) -> list[tuple[str, Any]]:
-    return [*_searched(), _task("generate"), *_said("generate", _words(ANSWER)[:words])]
+    return [*_searched(), _task("generate"), *_said(_words(ANSWER)[:words])]
 
 
 def _finished(turn_id: UUID, text: str = ANSWER, **values: Any) -> Turn:
@@ -113,7 +114,7 @@ def _failed() -> Turn:
 def _taken_over() -> Turn:
     """The first attempt dies in mid-answer; the second keeps the finished stages and writes again."""
     reset = new_event(Reset(turn_id=FIRST, attempt=2, reason="worker_lost"))
-    again = _streamed(FIRST, [_task("generate"), *_said("generate", _words(ANSWER))])
+    again = _streamed(FIRST, [_task("generate"), *_said(_words(ANSWER))])
     return [*_started(FIRST, "Again"), *_streamed(FIRST, _answering(4)), (FIRST, reset), *again, *_finished(FIRST)]
 
 
@@ -132,7 +133,7 @@ def _emergency() -> Turn:
         _task("safety"),
         _task("safety", {"agent": "safety"}),
         _task("emergency"),
-        *_said("emergency", _words(text)),
+        *_said(_words(text)),
     ]
     return [*_started(FIRST, "My chest hurts"), *_streamed(FIRST, stream), *_finished(FIRST, text)]
 

@@ -137,9 +137,10 @@ async def test_an_answer_is_for_the_question_that_was_asked_and_for_no_later_one
         return Interrupt(id=state.tasks[0].interrupts[0].id, value=state.tasks[0].interrupts[0].value)
 
     async def run(graph_input: Any) -> Interrupt:
-        async for _ in graph.stream(graph_input, config):
-            pass
+        await graph.stream(graph_input, config, ignores)
         return await asked()
+
+    async def ignores(mode: str, data: Any) -> None: ...
 
     first = await run({"messages": [HumanMessage("Hello", id=f"{TURN}:user")]})
     answer = AnswerMessage(id="", content="")

@@ -18,7 +18,7 @@ from pydantic import Field
 from graph.builder import Parts, build_graph
 from graph.citations import Cited
 from graph.eventlog.events import Citation, Source
-from graph.models import open_model
+from graph.models import Piece, hearing, open_model
 from graph.offline_models import Extractive, Reciter, Scripted
 from graph.rag_agent import FIT_NEEDED, GREETED, NOTHING_FITS
 from graph.red_flags import INTERNATIONAL, crisis_line, crisis_reminder, emergency_number
@@ -63,6 +63,12 @@ async def run(graph: Compiled, message: str, turn_id: str = "turn-1") -> Run:
     config: RunnableConfig = {"configurable": {"thread_id": "session"}}
     results: dict[str, Any] = {}
     tokens: list[str] = []
+    heard: list[str] = []
+
+    async def hears(piece: Piece) -> None:
+        heard.append(piece.text)
+
+    hearing.set(hears)
     stream: Any = graph.astream(turn_input(turn_id, message), config, stream_mode=["tasks", "messages"])
     async for mode, data in stream:
         if mode == "tasks" and "result" in data:
@@ -73,6 +79,7 @@ async def run(graph: Compiled, message: str, turn_id: str = "turn-1") -> Run:
             if isinstance(chunk, AIMessageChunk):
                 assert metadata["langgraph_node"] in ANSWERING
                 tokens.append(chunk.text)
+    assert heard == [token for token in tokens if token]
     return Run(results, tokens, (await graph.aget_state(config)).values)
 
 

@@ -1,54 +1,42 @@
-from typing import Any
 from uuid import uuid4
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, RemoveMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage
 
+from graph.models import Piece
 from graph.served import reconcile
 from graph.translate import Translator, done
 
 TURN = uuid4()
 
 
-def _chunk(text: str, node: str = "generate") -> tuple[AIMessageChunk, dict[str, Any]]:
-    return AIMessageChunk(content=text), {"langgraph_node": node}
-
-
-def test_only_the_answering_nodes_chunks_become_tokens() -> None:
+def test_what_is_said_becomes_tokens() -> None:
     translator = Translator(TURN, "m")
-    assert translator.feed("messages", _chunk("hello"), 0)[0].data == {"content": "hello"}
-    assert translator.feed("messages", _chunk("secret routing", "supervisor"), 0) == []
-    assert translator.feed("messages", _chunk(""), 0) == []
-    whole = (AIMessage("the whole answer again"), {"langgraph_node": "generate"})
-    assert translator.feed("messages", whole, 0) == []
-
-
-def test_content_blocks_become_their_text() -> None:
-    blocks = AIMessageChunk(content=[{"type": "text", "text": "Iron", "index": 0}])
-    tokens = Translator(TURN, "m").feed("messages", (blocks, {"langgraph_node": "generate"}), 0)
-    assert tokens[0].data == {"content": "Iron"}
+    for recited in (True, False):
+        assert translator.feed("said", Piece("hello", recited), 0)[0].data == {"content": "hello"}
+        assert translator.recites is recited
 
 
 def test_nul_and_lone_surrogates_never_reach_the_log() -> None:
-    tokens = Translator(TURN, "m").feed("messages", _chunk("a\x00b\ud800c"), 0)
+    tokens = Translator(TURN, "m").feed("said", Piece("a\x00b\ud800c", recited=False), 0)
     assert tokens[0].data == {"content": "ab?c"}
 
 
 def test_a_stage_has_the_time_between_its_start_and_its_end() -> None:
     translator = Translator(TURN, "m")
-    start = translator.feed("tasks", {"id": "t", "name": "retrieve", "input": {}}, 10.0)
-    end = translator.feed("tasks", {"id": "t", "name": "retrieve", "error": None, "result": {"passages": [1, 2]}}, 10.5)
+    start = translator.feed("task", {"id": "t", "name": "retrieve", "input": {}}, 10.0)
+    end = translator.feed("task", {"id": "t", "name": "retrieve", "error": None, "result": {"passages": [1, 2]}}, 10.5)
     assert [event.type for event in start + end] == ["retrieval_start", "retrieval_complete"]
     assert (end[0].data["passages"], end[0].data["duration_ms"]) == (2, 500)
 
 
 def test_a_task_that_failed_completes_no_stage() -> None:
     end = {"id": "t", "name": "retrieve", "error": "boom", "result": None}
-    assert Translator(TURN, "m").feed("tasks", end, 0) == []
+    assert Translator(TURN, "m").feed("task", end, 0) == []
 
 
 def test_a_task_that_an_earlier_attempt_finished_is_not_said_again() -> None:
     translator = Translator(TURN, "m", frozenset({"t"}))
-    assert translator.feed("tasks", {"id": "t", "name": "retrieve", "input": {}}, 0) == []
+    assert translator.feed("task", {"id": "t", "name": "retrieve", "input": {}}, 0) == []
 
 
 def test_done_carries_the_answer_its_citations_and_its_usage() -> None:
