@@ -15,6 +15,7 @@ from graph import measures
 from graph.eventlog.hub import Frame
 
 STAMP = re.compile(rb'"timestamp": ?"([^"]+)"')  # no text can hold this: a quote in it is escaped
+TIMED_EVERY = 8
 router = APIRouter()
 
 
@@ -34,14 +35,21 @@ def watch(replica: Replica) -> None:
 
 
 class Delivery:
-    """Times what one response sends. What is older than the response was no news when it was asked for."""
+    """Times what one response sends: first and then one in TIMED_EVERY, for all of them took a thirtieth of the
+    server's time. What is older than the response was no news when it was asked for."""
 
     def __init__(self) -> None:
         self._opened_at = time.time()
+        self._sent = 0
 
     def sent(self, frames: Sequence[Frame]) -> None:
         """Right after; the newest frame speaks for all that went with it."""
-        found = STAMP.search(frames[-1].data) if frames else None
+        if not frames:
+            return
+        self._sent += 1
+        if self._sent % TIMED_EVERY != 1:
+            return
+        found = STAMP.search(frames[-1].data)
         if found is not None:
             stamped_at = datetime.fromisoformat(found[1].decode()).timestamp()
             if stamped_at >= self._opened_at:

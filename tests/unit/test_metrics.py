@@ -2,12 +2,19 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
+from functions.frames import encode
+from functions.metrics import TIMED_EVERY, Delivery
 from graph import measures
+from graph.eventlog.events import Event, encode_data, timestamp
+from graph.eventlog.hub import Frame
 
 DASHBOARD = Path(__file__).parents[2] / "infra" / "grafana" / "pulseline.json"
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
@@ -53,3 +60,15 @@ def test_every_panel_has_a_place_of_its_own_and_an_id() -> None:
 def test_no_metric_has_a_label_that_grows_with_people_or_sessions() -> None:
     for metric in metrics():
         assert set(metric._labelnames) <= NO_LABELS_BUT, metric
+
+
+def test_one_delivery_in_so_many_is_timed_the_first_among_them() -> None:
+    """Heartbeats are none."""
+    sample, delivery = "pulseline_delivery_lag_seconds_count", Delivery()
+    before = REGISTRY.get_sample_value(sample) or 0
+    stamp = timestamp(datetime.now(UTC) + timedelta(seconds=1))  # not older than the response
+    token = Event(uuid4(), 1, uuid4(), 1, "token", encode_data({"content": "Iron"}, stamp))
+    for _ in range(2 * TIMED_EVERY + 1):
+        delivery.sent([])
+        delivery.sent([Frame(1, False, encode(token))])
+    assert (REGISTRY.get_sample_value(sample) or 0) - before == 3

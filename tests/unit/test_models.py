@@ -1,3 +1,4 @@
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from graph.citations import SOURCES, Cited
 from graph.doses import NOT_SAID
-from graph.models import open_model, script, speak
+from graph.models import Piece, hearing, open_model, script, speak
 from graph.offline_models import Extractive, Reciter, Scripted
 from tests.support.provider import SHOWN, Provider
 
@@ -91,3 +92,44 @@ async def test_a_provider_names_no_dose_that_the_cited_source_does_not_have() ->
     sources = [{"id": "a#1", "text": "The dose is 500 mg."}, {"id": "b#1", "text": "Rest."}]
     spoken = await speak(Cited(inner=Prescriber()), [HumanMessage("?", additional_kwargs={SOURCES: sources})])
     assert spoken.content == f"Take 500 mg [1]. Or {NOT_SAID} [1]. Or {NOT_SAID} [2]. Rest."
+
+
+async def test_a_model_says_no_more_than_is_heard() -> None:
+    """Who hears may take its time, and may end it: its call is over then, and no word was said in vain."""
+    said: list[str] = []
+    heard: list[Piece] = []
+    left = asyncio.Event()
+
+    class Counts(Scripted):
+        async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+            try:
+                async for chunk in super()._astream(*args, **kwargs):
+                    said.append(chunk.text)
+                    yield chunk
+            finally:
+                left.set()
+
+    async def hears(piece: Piece) -> None:
+        await asyncio.sleep(0.01)
+        heard.append(piece)
+        if len(heard) == 3:
+            raise ConnectionError
+
+    hearing.set(hears)
+    with pytest.raises(ConnectionError):
+        await speak(Counts(tokens=50), [HumanMessage("?")])
+    assert (left.is_set(), said) == (True, [piece.text for piece in heard])
+    assert said == ["w0 ", "w1 ", "w2 "]
+
+
+async def test_what_is_recited_is_heard_as_that_and_what_is_not_shown_is_not() -> None:
+    heard: list[Piece] = []
+
+    async def hears(piece: Piece) -> None:
+        heard.append(piece)
+
+    hearing.set(hears)
+    await speak(Reciter(), [HumanMessage("Call now.")])
+    await speak(Scripted(tokens=1), [HumanMessage("?")])
+    assert (await speak(Scripted(tokens=2), [HumanMessage("?")], shown=False)).content == "w0 w1 "
+    assert heard == [Piece("Call ", True), Piece("now.", True), Piece("w0 ", False)]
