@@ -104,7 +104,7 @@ class _Attempt:
         if content != said and content:
             await self._append(NewEvent("token", {"content": content}))
         await self._append(end)
-        await self.turns.writer.flush(self.turn)
+        await self.turns.writer.flush(self.turn, at_once=False)
 
     async def _state(self) -> StateSnapshot | None:
         """The session's checkpoint; a session's very first attempt has none to read."""

@@ -179,17 +179,19 @@ class Writer:
         ):
             await self._next_commit(turn)
 
-    async def flush(self, turn: HeldTurn) -> None:
-        """Returns when everything that this turn handed in is committed. Raises Fenced when it was refused."""
+    async def flush(self, turn: HeldTurn, *, at_once: bool = True) -> None:
+        """Returns when everything that this turn handed in is committed. Raises Fenced when it was refused. Not at
+        once: where other turns have something to commit it goes with theirs, GATHER_SECONDS after the last commit."""
         self._check(turn)
         turn.written.update(event.task for event in turn.pending)
-        await self._next_commit(turn)
+        await self._next_commit(turn, at_once=at_once)
 
-    async def _next_commit(self, turn: HeldTurn) -> None:
+    async def _next_commit(self, turn: HeldTurn, *, at_once: bool = True) -> None:
         future = asyncio.get_running_loop().create_future()
         turn.waiting.append(future)
         self._touch(turn)
-        self._awaited.set()
+        if at_once or len(self._touched) == 1:
+            self._awaited.set()
         await future
 
     async def write(self, turn: HeldTurn, statements: Sequence[Statement], task: str = "") -> None:

@@ -398,6 +398,28 @@ async def test_what_comes_soon_after_a_commit_shares_the_next_one_unless_somebod
     assert [event.type for event in await all_events(log, first.session_id)] == ["turn_started", "token", "token"]
 
 
+async def test_who_can_wait_goes_with_what_others_have_and_alone_at_once(
+    database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a turn's end does."""
+    monkeypatch.setattr("graph.eventlog.writer.GATHER_SECONDS", 60)
+    first, second = await holding(log), await holding(log)
+    async with open_writer(database_url) as writer:
+        for n in (1, 2):
+            await writer.append(first, token("a lone token "))
+            async with asyncio.timeout(10):
+                await writer.flush(first, at_once=False)
+            assert writer.commits == n
+        await writer.append(second, token("another's "))
+        await writer.append(first, token("the last "))
+        waiting = asyncio.create_task(writer.flush(first, at_once=False))
+        await asyncio.sleep(0.05)  # time in which it could commit alone
+        assert (waiting.done(), writer.commits) == (False, 2)
+        await writer.flush(second)
+        await waiting
+        assert writer.commits == 3
+
+
 async def test_a_crowd_that_is_large_enough_waits_for_nobody_more(
     database_url: str, log: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
