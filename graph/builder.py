@@ -15,7 +15,7 @@ __all__ = ["Parts", "build_graph", "open_parts"]
 
 
 def build_graph(parts: Parts) -> StateGraph[State]:
-    """Not compiled. No subgraphs, so that every node's tokens stream under its own name."""
+    """Not compiled. Without subgraphs, so that who streams it with `messages` finds every token under its node."""
     safety, rag, support = Safety(parts), RagAgent(parts), EmotionalSupport(parts)
     supervisor = Supervisor(parts)
     graph = StateGraph(State)

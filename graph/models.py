@@ -44,7 +44,7 @@ class Piece(NamedTuple):
 
 Hear = Callable[[Piece], Awaitable[None]]
 # Who hears what the nodes of this task's graph say. LangGraph's `messages` would put a queue between the model and the
-# log, a task that waits for each piece, and a task around each node.
+# log, a task that waits for each piece, and a second task around each node.
 hearing: ContextVar[Hear | None] = ContextVar("hearing", default=None)
 
 
@@ -106,7 +106,7 @@ def _provider(name: str, **options: Any) -> BaseChatModel:
 
 async def speak(model: BaseChatModel, messages: Sequence[BaseMessage], shown: bool = True) -> Spoken:
     """Streams the model to who hears it, and to LangGraph's `messages`, unless told not to; gives the same text whole.
-    A model says no more than is heard: who hears may take its time, or end it by an error."""
+    It says the next piece when the one before was heard: who hears may take his time, or end it by an error."""
     config: RunnableConfig = {} if shown else {"tags": [TAG_NOSTREAM]}
     hear = hearing.get() if shown else None
     recited = RECITED in (model.tags or ())

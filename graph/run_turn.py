@@ -172,6 +172,7 @@ class _Attempt:
         task.cancel()
         await asyncio.wait((task,), timeout=STOP_SECONDS)
         if not task.done():
+            task.add_done_callback(_looked_at)
             logger.error("a model call does not stop", extra={"turn_id": str(self.turn.turn_id)})
 
     async def settle(self, task: "asyncio.Task[None]", expired: str | None) -> None:
@@ -195,6 +196,12 @@ class _Attempt:
         message, retryable = FAILURES[code]
         held = Candidate(self.turn.session_id, self.turn.turn_id, self.turn.attempt)
         await self.turns.log.lose(held, code, message, retryable=retryable, held=True)
+
+
+def _looked_at(task: "asyncio.Task[None]") -> None:
+    """What was left behind ends by being refused: nobody waits for that any more, and asyncio would complain."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _heard(events: list[Event], turn_id: UUID) -> str:

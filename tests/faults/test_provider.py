@@ -1,6 +1,7 @@
 """A provider that fails at the wire: each failure has its code, the text so far is kept, and nothing of it leaks."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -129,8 +130,8 @@ async def test_a_search_that_fails_says_so(database_url: str) -> None:
         assert code_of((await shop.ended(await shop.ask()))[-1]) == "retrieval_failed"
 
 
-async def test_a_task_that_does_not_let_go_delays_no_end(database_url: str) -> None:
-    """The deadline's error is committed all the same, and what the task still says is refused."""
+async def test_a_task_that_does_not_let_go_delays_no_end(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The deadline's error is committed all the same, and what the task still says is refused, without a complaint."""
     let_go = asyncio.Event()
 
     async def stubborn(question: str) -> Any:
@@ -148,8 +149,13 @@ async def test_a_task_that_does_not_let_go_delays_no_end(database_url: str) -> N
         turn = await shop.ask()
         events = await shop.ended(turn)
         assert code_of(events[-1]) == "turn_timeout"
+        (left_behind,) = (task for task in asyncio.all_tasks() if task.get_name() == f"turn {turn.turn_id}")
         let_go.set()
+        await asyncio.wait((left_behind,))
+        del left_behind
+        gc.collect()
         assert await shop.events(turn) == events
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 async def test_a_cancel_that_a_library_swallows_stops_the_model_all_the_same() -> None:
