@@ -25,7 +25,7 @@ COMMIT_SECONDS = Histogram(
 COMMIT_EVENTS = Histogram("pulseline_commit_events", "Events in one group commit", buckets=ROWS)
 DELIVERY_LAG = Histogram(
     "pulseline_delivery_lag_seconds",
-    "From an event's stamp, before its commit, to the client's socket; of a response's deliveries one in eight",
+    "From an event's stamp, before its commit, to the client's socket; of a response the first one, then one in eight",
     buckets=FAST_SECONDS,
 )
 POLLS = Counter("pulseline_polls", "Reads of the log for all sessions that are watched here")

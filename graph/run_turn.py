@@ -200,8 +200,9 @@ class _Attempt:
 
 def _looked_at(task: "asyncio.Task[None]") -> None:
     """What was left behind ends by being refused: nobody waits for that any more, and asyncio would complain."""
-    if not task.cancelled():
-        task.exception()
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, Fenced):
+        logger.error("what was left behind failed", exc_info=error)
 
 
 def _heard(events: list[Event], turn_id: UUID) -> str:

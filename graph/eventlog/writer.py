@@ -181,7 +181,8 @@ class Writer:
 
     async def flush(self, turn: HeldTurn, *, at_once: bool = True) -> None:
         """Returns when everything that this turn handed in is committed. Raises Fenced when it was refused. Not at
-        once: where other turns have something to commit it goes with theirs, GATHER_SECONDS after the last commit."""
+        once: where other turns have handed something in it goes with theirs, GATHER_SECONDS after the last commit
+        began at the latest."""
         self._check(turn)
         turn.written.update(event.task for event in turn.pending)
         await self._next_commit(turn, at_once=at_once)
