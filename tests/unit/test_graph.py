@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import pytest
@@ -24,6 +25,7 @@ from graph.rag_agent import FIT_NEEDED, GREETED, NOTHING_FITS
 from graph.red_flags import INTERNATIONAL, crisis_line, crisis_reminder, emergency_number
 from graph.retrieval.rerank import Ranked
 from graph.retrieval.search import Found
+from graph.served import Medical
 from graph.state import recent, turn_input
 from tests.support.provider import SHOWN, Provider
 
@@ -402,3 +404,18 @@ def test_the_history_keeps_to_its_budget_and_begins_with_the_user() -> None:
     assert sum(len(message.text) // 4 for message in kept) <= 500
     assert [message.text for message in recent([HumanMessage("x" * 9000)], 10)] == ["x" * 9000]
     assert recent(said[:2], 10_000) == said[:2]
+
+
+async def test_no_word_is_fed_before_its_stage_however_long_who_is_fed_takes() -> None:
+    medical = Medical(compiled(parts()), "test")
+    fed: list[str] = []
+
+    async def feed(mode: str, data: Any) -> None:
+        await asyncio.sleep(0.01)
+        fed.append("word" if mode == "said" else f"{data['name']} {'begins' if 'input' in data else 'ends'}")
+
+    config: RunnableConfig = {"configurable": {"thread_id": "session"}}
+    await medical.stream(turn_input("turn-1", "What helps against gout?"), config, feed)
+    stages = [stage for stage, _ in groupby(fed)]
+    assert stages[-3:] == ["generate begins", "word", "generate ends"]
+    assert stages.count("word") == 1
